@@ -1,0 +1,14 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { enterOwnNamespace, ipJson } from "../namespace.ts";
+
+enterOwnNamespace(import.meta.url);
+
+test("a kernel test sees nothing but its own lo, which is up", () => {
+  const links = ipJson("link", "show");
+  assert.deepEqual(
+    links.map((link) => link["ifname"]),
+    ["lo"],
+  );
+  assert.ok((links[0]?.["flags"] as string[]).includes("UP"));
+});
