@@ -1,0 +1,113 @@
+/**
+ * `npm test`: everything, from quick to slow; a suite that fails does not keep the next from running. Arguments choose suites or files:
+ * `npm test -- unit`, `npm test -- test/vm/first-vm.test.ts`.
+ */
+import { spawnSync } from "node:child_process";
+import { globSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { spec } from "node:test/reporters";
+import { run } from "node:test";
+import { findLeftovers, takeInventory } from "./leftovers.ts";
+
+const root = join(import.meta.dirname, "..");
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+/** The one reason for which a test may be skipped; it must stand in the skip's message. */
+const ALLOWED_SKIP = /KVM/;
+
+/** Runs test files with node's runner and shows what it says. */
+async function runFiles(title: string, files: readonly string[], concurrency: number, counts: Counts): Promise<void> {
+  if (files.length === 0) throw new Error(`no test file for ${title}`);
+  process.stdout.write(`\n== ${title}: ${files.length} files\n`);
+  const stream = run({ files: files.map((file) => join(root, file)), concurrency, cwd: root });
+  stream.on("test:pass", (event) => {
+    if (event.details.type === "suite") return;
+    if (event.skip === undefined || event.skip === false) {
+      counts.passed += 1;
+    } else if (typeof event.skip === "string" && ALLOWED_SKIP.test(event.skip)) {
+      counts.skipped += 1;
+    } else {
+      counts.failed += 1;
+      process.stdout.write(`not allowed: "${event.name}" was skipped, and only what needs KVM may be\n`);
+    }
+  });
+  stream.on("test:fail", (event) => {
+    if (event.details.type !== "suite") counts.failed += 1;
+  });
+  await new Promise<void>((resolve, reject) => {
+    const report = stream.compose(spec);
+    report.on("error", reject);
+    report.on("end", resolve);
+    report.pipe(process.stdout, { end: false });
+  });
+}
+
+/** Runs a program whose exit code says it all, as one test. */
+function runProgram(title: string, program: string, args: readonly string[], cwd: string, counts: Counts): void {
+  process.stdout.write(`\n== ${title}\n`);
+  const result = spawnSync(program, args, { cwd, stdio: "inherit" });
+  if (result.error !== undefined) throw result.error;
+  if (result.status === 0) counts.passed += 1;
+  else counts.failed += 1;
+}
+
+const suites: Record<string, (counts: Counts) => Promise<void> | void> = {
+  check: (counts) =>
+    runProgram("check: types, lint, format, imports", process.execPath, ["scripts/check.ts"], root, counts),
+  agent: (counts) =>
+    runProgram("agent: cargo test", "cargo", ["test", "--locked", "--quiet"], join(root, "kestrel"), counts),
+  unit: (counts) =>
+    runFiles(
+      "unit tests",
+      globSync(["packages/**/*.test.ts", "scripts/**/*.test.ts", "bench/**/*.test.ts"], { cwd: root })
+        .filter((file) => !file.includes("node_modules"))
+        .sort(),
+      2,
+      counts,
+    ),
+  kernel: (counts) =>
+    runFiles(
+      "kernel tests, each file in a network namespace of its own",
+      globSync("test/kernel/**/*.test.ts", { cwd: root }).sort(),
+      2,
+      counts,
+    ),
+  vm: (counts) => runFiles("VM tests: real guests", globSync("test/vm/**/*.test.ts", { cwd: root }).sort(), 1, counts),
+};
+
+const wanted = process.argv.slice(2);
+const files = wanted.filter((word) => word.endsWith(".ts"));
+const unknown = wanted.filter((word) => !files.includes(word) && !Object.hasOwn(suites, word));
+if (unknown.length > 0) {
+  process.stderr.write(
+    `volant: no suite ${unknown.join(", ")}: use ${Object.keys(suites).join(", ")}, or a test file's path\n`,
+  );
+  process.exit(2);
+}
+
+const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
+const started = Date.now();
+// A temporary directory of the run's own: what is still in it at the end was left behind by a test.
+const scratch = mkdtempSync(join(tmpdir(), "volant-test-"));
+process.env["TMPDIR"] = scratch;
+const before = takeInventory(scratch);
+for (const [name, suite] of Object.entries(suites)) {
+  if (wanted.length === 0 || wanted.includes(name)) await suite(counts);
+}
+if (files.length > 0) await runFiles("chosen files", files, 1, counts);
+
+const leftovers = findLeftovers(before, takeInventory(scratch));
+for (const leftover of leftovers) process.stdout.write(`left behind: ${leftover}\n`);
+if (leftovers.length > 0) counts.failed += 1;
+else counts.passed += 1;
+rmSync(scratch, { recursive: true, force: true });
+
+process.stdout.write(`\nall suites: ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
+process.stdout.write(`total: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`);
+process.exit(counts.failed === 0 ? 0 : 1);
