@@ -1,6 +1,16 @@
 import type { Static, TSchema } from "typebox";
 import { Value } from "typebox/value";
 import { VolantError } from "./errors.ts";
+import { CHECKSUM_PATTERN } from "./manifest.ts";
+import { NAME_PATTERN } from "./names.ts";
+
+/** What a pattern asks for, in words: a reader should not have to read a regular expression. */
+const PATTERN_WORDS: Readonly<Record<string, string>> = {
+  [NAME_PATTERN]:
+    'must be letters, digits, ".", "_" and "-", starting with a letter or digit, and at most 63 characters long',
+  [CHECKSUM_PATTERN]: "must be sha256: and 64 lower-case hexadecimal digits",
+  "^/": "must start with /",
+};
 
 interface SchemaError {
   readonly keyword: string;
@@ -17,6 +27,15 @@ function fieldName(pointer: string): string {
     .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"))
     .join(".");
 }
+
+const TYPE_WORDS: Readonly<Record<string, string>> = {
+  object: "an object",
+  array: "a list",
+  string: "text",
+  integer: "a whole number",
+  number: "a number",
+  boolean: "true or false",
+};
 
 function list(values: unknown): string {
   return Array.isArray(values) ? values.map((value) => JSON.stringify(value)).join(", ") : JSON.stringify(values);
@@ -50,6 +69,14 @@ export function describeSchemaErrors(what: string, errors: readonly SchemaError[
   if (first.keyword === "required") {
     const names = (first.params as { requiredProperties?: string[] }).requiredProperties ?? [];
     return `${where} lacks ${names.map((name) => `"${name}"`).join(", ")}`;
+  }
+  if (first.keyword === "pattern") {
+    const words = PATTERN_WORDS[(first.params as { pattern?: string }).pattern ?? ""];
+    if (words !== undefined) return `${where} ${words}`;
+  }
+  if (first.keyword === "type") {
+    const type = (first.params as { type?: unknown }).type;
+    if (typeof type === "string") return `${where} must be ${TYPE_WORDS[type] ?? type}`;
   }
   return `${where} ${first.message}`;
 }

@@ -15,6 +15,7 @@ export const Checksum = Type.String({
 export const Environment = Type.Record(
   Type.String({ pattern: "^[A-Za-z_][A-Za-z0-9_]*$" }),
   Type.String({ maxLength: 131_072 }),
+  closed,
 );
 
 export const NetworkMode = Type.Union([Type.Literal("bridged"), Type.Literal("vsock"), Type.Literal("dhcp")]);

@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import type { TSchema } from "typebox";
+import { checkSchema } from "./check.ts";
+import { VolantError } from "./errors.ts";
+import { Manifest } from "./manifest.ts";
+import { CreateVmRequest } from "./vm.ts";
+
+function sentence(schema: TSchema, value: unknown): string {
+  try {
+    checkSchema(schema, value, "request body");
+  } catch (error) {
+    assert.ok(error instanceof VolantError);
+    assert.equal(error.code, "invalid");
+    return error.message;
+  }
+  return "valid";
+}
+
+const manifest = { name: "hello", version: "1", resources: { cpu_cores: 1, memory_mb: 128 }, workload: {} };
+
+const cases: readonly [string, TSchema, unknown, string][] = [
+  ["a body that is no object", CreateVmRequest, [], "request body must be an object"],
+  ["a missing field", CreateVmRequest, {}, 'request body lacks "name"'],
+  ["an unknown field", CreateVmRequest, { name: "a", cpus: 2 }, 'request body: unknown field "cpus"'],
+  [
+    "an unknown field deep inside",
+    CreateVmRequest,
+    { name: "a", config: { network: { mod: "dhcp" } } },
+    'request body: unknown field "config.network.mod"',
+  ],
+  [
+    "text for a number",
+    CreateVmRequest,
+    { name: "a", cpu_cores: "2" },
+    'request body: field "cpu_cores" must be a whole number',
+  ],
+  [
+    "a name with a slash",
+    CreateVmRequest,
+    { name: "a/b" },
+    'request body: field "name" must be letters, digits, ".", "_" and "-", starting with a letter or digit, and at most 63 characters long',
+  ],
+  [
+    "a checksum in upper case",
+    Manifest,
+    { ...manifest, initramfs: { url: "x", checksum: "sha256:AB" } },
+    'request body: field "initramfs.checksum" must be sha256: and 64 lower-case hexadecimal digits',
+  ],
+  [
+    "an environment variable name that no shell takes",
+    CreateVmRequest,
+    { name: "a", config: { env: { "1A": "x" } } },
+    'request body: unknown field "config.env.1A"',
+  ],
+  [
+    "a word that is none of the allowed ones",
+    CreateVmRequest,
+    { name: "a", config: { expose: [{ port: 1, protocol: "icmp" }] } },
+    'request body: field "config.expose.0.protocol" must be one of "tcp", "udp"',
+  ],
+];
+
+for (const [what, schema, value, expected] of cases) {
+  test(`${what} is refused in one sentence that names the field`, () => {
+    assert.equal(sentence(schema, value), expected);
+  });
+}
+
+test("a valid value is given back as it came", () => {
+  const value = { name: "web-1", plugin: "hello", config: { env: { A: "1" } } };
+  assert.equal(checkSchema(CreateVmRequest, value, "request body"), value);
+});

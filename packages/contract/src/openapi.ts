@@ -1,0 +1,158 @@
+/** The OpenAPI 3.1.1 document of the route table: pure, so that server, tests and release make the same one. */
+import type { TObject, TSchema } from "typebox";
+import { VOLANT_VERSION } from "./defaults.ts";
+import { API_KEY_HEADER } from "./endpoints.ts";
+import { ERROR_CODES, type ErrorCode } from "./errors.ts";
+import { VmEvent } from "./event.ts";
+import { Manifest, Network } from "./manifest.ts";
+import { Plugin } from "./plugin.ts";
+import { COMMON_ERRORS, ROUTE_IDS, ROUTE_SPECS, type RouteSpec } from "./routes.ts";
+import { ErrorBody, SystemInfo, SystemSummary } from "./system.ts";
+import { CreateVmRequest, Vm, VmConfig } from "./vm.ts";
+
+type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+type JsonObject = { readonly [key: string]: Json };
+
+/** Schemas that get a name of their own; wherever one occurs whole, the document refers to it. */
+const COMPONENTS = {
+  Vm,
+  VmEvent,
+  VmConfig,
+  CreateVmRequest,
+  Manifest,
+  Network,
+  Plugin,
+  SystemInfo,
+  SystemSummary,
+  Error: ErrorBody,
+} as const;
+
+const componentByText = new Map(
+  Object.entries(COMPONENTS).map(([name, schema]) => [JSON.stringify(schema), name] as const),
+);
+
+function withReferences(value: Json, except?: string): Json {
+  if (Array.isArray(value)) return value.map((item: Json) => withReferences(item));
+  if (value === null || typeof value !== "object") return value;
+  const name = componentByText.get(JSON.stringify(value));
+  if (name !== undefined && name !== except) return { $ref: `#/components/schemas/${name}` };
+  return Object.fromEntries(Object.entries(value as JsonObject).map(([key, item]) => [key, withReferences(item)]));
+}
+
+function schemaJson(schema: TSchema, except?: string): Json {
+  return withReferences(JSON.parse(JSON.stringify(schema)) as Json, except);
+}
+
+function parameters(where: "path" | "query" | "header", schema: TObject | undefined): Json[] {
+  if (schema === undefined) return [];
+  const required = new Set<string>((schema as { required?: string[] }).required ?? []);
+  return Object.entries(schema.properties as Record<string, TSchema>).map(([name, property]) => {
+    const description = (property as { description?: string }).description;
+    return {
+      name,
+      in: where,
+      required: required.has(name),
+      ...(description === undefined ? {} : { description }),
+      schema: schemaJson(property),
+    };
+  });
+}
+
+function errorResponses(route: RouteSpec): JsonObject {
+  const byStatus = new Map<number, ErrorCode[]>();
+  for (const code of new Set([...COMMON_ERRORS, ...route.errors])) {
+    if (route.open === true && code === "unauthorized") continue;
+    const { status } = ERROR_CODES[code];
+    byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
+  }
+  // RFC 9110 section 9.3.2: an answer to HEAD has no content.
+  const content = { content: { "application/json": { schema: schemaJson(ErrorBody) } } };
+  return Object.fromEntries(
+    [...byStatus].map(([status, codes]) => [
+      String(status),
+      {
+        description: codes.map((code) => `${code}: ${ERROR_CODES[code].meaning}`).join(" "),
+        ...(route.method === "HEAD" ? {} : content),
+      },
+    ]),
+  );
+}
+
+function goodContent(route: RouteSpec): JsonObject {
+  if (route.response !== undefined) {
+    return { content: { "application/json": { schema: schemaJson(route.response) } } };
+  }
+  if (route.events !== undefined) {
+    // 3.1 has no word for the type of a stream's items: the extension says what each event's data is.
+    return {
+      content: { "text/event-stream": { schema: { type: "string" }, "x-event-data": schemaJson(route.events) } },
+    };
+  }
+  return {};
+}
+
+function requestBody(route: RouteSpec): JsonObject {
+  if (route.upload === true) {
+    return { requestBody: { required: true, content: { "application/octet-stream": {} } } };
+  }
+  if (route.body === undefined) return {};
+  return { requestBody: { required: true, content: { "application/json": { schema: schemaJson(route.body) } } } };
+}
+
+function operation(id: string, route: RouteSpec): JsonObject {
+  const all = [
+    ...parameters("path", route.params),
+    ...parameters("query", route.query),
+    ...parameters("header", route.headers),
+  ];
+  const headers = Object.entries(route.responseHeaders ?? {}).map(([name, schema]) => [
+    name,
+    { schema: schemaJson(schema) },
+  ]);
+  return {
+    operationId: id,
+    tags: [route.tag],
+    summary: route.summary,
+    ...(route.open === true ? { security: [] } : {}),
+    ...(all.length === 0 ? {} : { parameters: all }),
+    ...requestBody(route),
+    responses: {
+      [String(route.status)]: {
+        description: route.status === 204 ? "Done" : route.summary,
+        ...(headers.length === 0 ? {} : { headers: Object.fromEntries(headers) as JsonObject }),
+        ...goodContent(route),
+      },
+      ...errorResponses(route),
+    },
+  };
+}
+
+/** The whole document, as plain JSON. */
+export function openApiDocument(): JsonObject {
+  const paths: Record<string, Record<string, Json>> = {};
+  for (const id of ROUTE_IDS) {
+    const route = ROUTE_SPECS[id];
+    const path = route.path.replaceAll(/:([a-z_]+)/g, "{$1}");
+    paths[path] = { ...paths[path], [route.method.toLowerCase()]: operation(id, route) };
+  }
+  return {
+    openapi: "3.1.1",
+    info: {
+      title: "Volant",
+      version: VOLANT_VERSION,
+      description: "Says which microVMs should exist on a host, and tells what is true of them.",
+      license: { name: "Apache-2.0", identifier: "Apache-2.0" },
+    },
+    servers: [{ url: "/" }],
+    // The empty alternative: a volantd without a key asks for none.
+    security: [{ apiKey: [] }, { bearer: [] }, {}],
+    paths,
+    components: {
+      securitySchemes: {
+        apiKey: { type: "apiKey", in: "header", name: API_KEY_HEADER },
+        bearer: { type: "http", scheme: "bearer" },
+      },
+      schemas: Object.fromEntries(Object.entries(COMPONENTS).map(([name, schema]) => [name, schemaJson(schema, name)])),
+    },
+  };
+}
