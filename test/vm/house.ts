@@ -112,9 +112,14 @@ export class House {
     return this.volarJson<Vm[]>("vms", "list");
   }
 
-  /** Starts volantd; resolves when it says that it listens. */
-  async startVolantd(): Promise<void> {
-    const child = spawn(join(root, "bin/volantd"), [], { env: this.environment, stdio: ["ignore", "pipe", "pipe"] });
+  /**
+   * Starts volantd; resolves when it says that it listens.
+   *
+   * @param wrapper a program and its arguments to run it through, which must replace itself by it
+   */
+  async startVolantd(wrapper: readonly string[] = []): Promise<void> {
+    const [program = "", ...args] = [...wrapper, join(root, "bin/volantd")];
+    const child = spawn(program, args, { env: this.environment, stdio: ["ignore", "pipe", "pipe"] });
     this.#volantd = child;
     child.stderr.setEncoding("utf8").on("data", (text: string) => (this.#log += text));
     await new Promise<void>((resolve, reject) => {
