@@ -1,0 +1,50 @@
+/** Guards a server's sockets against clients that are slow, silent or speak no HTTP. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { errorStatus, type ErrorCode } from "@volant/contract";
+import { BODY_IDLE_MS } from "./api-config.ts";
+
+/** How long a client may go on sending a body that was answered already, before its socket is closed. */
+const LEFTOVER_MS = 10_000;
+
+function announcesBody(request: IncomingMessage): boolean {
+  return request.headers["transfer-encoding"] !== undefined || Number(request.headers["content-length"] ?? 0) > 0;
+}
+
+/**
+ * Closes the socket of a client that does not send the body it announced: a document has to arrive whole within 30 s, a file has to
+ * keep coming. A body that is answered before it is over is read and dropped for a short while, so that the answer gets through.
+ */
+export function guardBody(request: IncomingMessage, response: ServerResponse, upload: boolean): void {
+  if (!announcesBody(request)) return;
+  const cut = () => request.socket.destroy();
+  const timers: NodeJS.Timeout[] = [];
+  if (upload) request.setTimeout(BODY_IDLE_MS, cut);
+  else timers.push(setTimeout(cut, BODY_IDLE_MS));
+  response.once("finish", () => {
+    if (!request.complete) timers.push(setTimeout(cut, LEFTOVER_MS));
+  });
+  const over = () => {
+    for (const timer of timers) clearTimeout(timer);
+    if (upload) request.setTimeout(0);
+  };
+  request.once("end", over);
+  request.once("close", over);
+}
+
+/** Answers what is not HTTP, or has more than 16 KiB of headers, and closes the socket. */
+export function refuseGarbage(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === "ECONNRESET" || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const [code, sentence]: [ErrorCode, string] =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? ["too_large", "the request's headers are larger than 16 KiB"]
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? ["timeout", "the request's headers did not arrive in time"]
+        : ["invalid", "this is not an HTTP request"];
+  const body = JSON.stringify({ error: sentence, code });
+  const head = `HTTP/1.1 ${errorStatus(code)} Refused\r\nContent-Type: application/json\r\nContent-Length: ${body.length}`;
+  socket.end(`${head}\r\nConnection: close\r\n\r\n${body}`, () => socket.destroy());
+}
