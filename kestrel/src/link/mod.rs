@@ -1,0 +1,6 @@
+//! The link to the host. Its wire format is written down in docs/agent-protocol.md, and golden frames lie in golden/.
+pub mod control;
+pub mod http;
+pub mod port;
+pub mod protocol;
+pub mod sync;

@@ -1,0 +1,155 @@
+//! What the guest says of itself (`GET /v1/status`).
+
+use crate::config::NetworkMode;
+use serde::Serialize;
+
+/// The interface's state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct NetworkStatus {
+    pub applied: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<NetworkMode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_length: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    /// Why it could not be applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The workload's state machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum WorkloadState {
+    #[default]
+    WaitingForConfig,
+    /// Configured; its process does not run yet.
+    Starting,
+    Running { pid: i32 },
+    /// It ended. `restart_in_ms` is there when it will be started again.
+    Exited {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<i32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        restart_in_ms: Option<u64>,
+    },
+    /// It could not be started.
+    Failed {
+        reason: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        restart_in_ms: Option<u64>,
+    },
+    /// The guest is shutting down.
+    Stopping,
+}
+
+/// A workload's state and how often it was started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct WorkloadStatus {
+    #[serde(flatten)]
+    pub state: WorkloadState,
+    pub restarts: u32,
+}
+
+/// The health check's verdict. `Unknown` carries the last failure while the workload has not been healthy yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Health {
+    Unknown {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    Healthy,
+    Unhealthy { reason: String },
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::Unknown { reason: None }
+    }
+}
+
+/// The part of the status that changes by events; a watcher gets a line for each change of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    pub config_version: Option<String>,
+    pub hostname: String,
+    pub generation: u64,
+    pub network: NetworkStatus,
+    pub workload: WorkloadStatus,
+    pub health: Health,
+}
+
+/// Memory figures in KiB.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    pub total_kib: u64,
+    pub available_kib: u64,
+    /// Resident size of the agent itself.
+    pub agent_kib: u64,
+}
+
+/// A whole status line.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    #[serde(flatten)]
+    pub status: &'a Status,
+    pub boot_id: &'a str,
+    pub uptime_ms: u64,
+    pub memory: Memory,
+}
+
+impl Memory {
+    /// Reads the texts of /proc/meminfo and /proc/self/status.
+    pub fn parse(meminfo: &str, self_status: &str) -> Self {
+        let find = |text: &str, key: &str| {
+            text.lines().find_map(|line| line.strip_prefix(key)?.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+        };
+        Self {
+            total_kib: find(meminfo, "MemTotal:"),
+            available_kib: find(meminfo, "MemAvailable:"),
+            agent_kib: find(self_status, "VmRSS:"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_the_kernels_tables() {
+        let memory = Memory::parse("MemTotal:  100 kB\nMemFree: 1 kB\nMemAvailable:   60 kB\n", "Name:\tx\nVmRSS:\t    2100 kB\n");
+        assert_eq!(memory, Memory { total_kib: 100, available_kib: 60, agent_kib: 2100 });
+    }
+
+    #[test]
+    fn the_status_is_the_golden_one() {
+        let status = Status {
+            config_version: Some("42-7".into()),
+            hostname: "web-1".into(),
+            generation: 3,
+            network: NetworkStatus {
+                applied: true,
+                mode: Some(NetworkMode::Bridged),
+                interface: Some("eth0".into()),
+                address: Some("192.168.127.2".into()),
+                prefix_length: Some(24),
+                gateway: Some("192.168.127.1".into()),
+                reason: None,
+            },
+            workload: WorkloadStatus { state: WorkloadState::Exited { code: Some(1), signal: None, restart_in_ms: Some(200) }, restarts: 2 },
+            health: Health::Unhealthy { reason: "the health check answered 503".into() },
+        };
+        let report = Report { status: &status, boot_id: "6f1c1b0e-1111-4222-8333-444455556666", uptime_ms: 1234, memory: Memory { total_kib: 100, available_kib: 60, agent_kib: 2100 } };
+        let golden: serde_json::Value = serde_json::from_str(include_str!("../golden/status.json")).expect("golden");
+        assert_eq!(serde_json::to_value(&report).expect("json"), golden[0]);
+    }
+}

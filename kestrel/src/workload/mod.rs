@@ -1,0 +1,5 @@
+//! The program this guest exists for: started, watched, started again, ended.
+pub mod backoff;
+pub mod probe;
+pub mod process;
+pub mod supervisor;
