@@ -189,7 +189,7 @@ function newestChange(path) {
 
 function prepareAgent() {
   const dir = join(root, "kestrel");
-  const binary = join(dir, "target/release/kestrel");
+  const binary = join(dir, "target/x86_64-unknown-linux-gnu/release/kestrel");
   const sources = ["src", "Cargo.toml", "Cargo.lock", ".cargo"]
     .map((name) => join(dir, name))
     .filter((path) => existsSync(path));
