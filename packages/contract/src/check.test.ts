@@ -39,7 +39,25 @@ const cases: readonly [string, TSchema, unknown, string][] = [
     "a name with a slash",
     CreateVmRequest,
     { name: "a/b" },
-    'request body: field "name" must be letters, digits, ".", "_" and "-", starting with a letter or digit, and at most 63 characters long',
+    'VM name "a/b" must not contain "/": use letters, digits, ".", "_" and "-"',
+  ],
+  [
+    "a name of 300 bytes",
+    CreateVmRequest,
+    { name: "a".repeat(300) },
+    "the VM name is 300 characters long, and at most 63 are allowed",
+  ],
+  [
+    "a plugin's name with a space, deep inside",
+    CreateVmRequest,
+    { name: "a", config: { plugin: "b c" } },
+    'plugin name "b c" must not contain " ": use letters, digits, ".", "_" and "-"',
+  ],
+  [
+    "a name without a kind",
+    CreateVmRequest,
+    { name: "a", config: { expose: [{ name: "-", port: 1 }] } },
+    'request body: field "config.expose.0.name" must be letters, digits, ".", "_" and "-", starting with a letter or digit, and at most 63 characters long',
   ],
   [
     "a checksum in upper case",

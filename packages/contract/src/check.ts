@@ -2,7 +2,7 @@ import type { Static, TSchema } from "typebox";
 import { Value } from "typebox/value";
 import { VolantError } from "./errors.ts";
 import { CHECKSUM_PATTERN } from "./manifest.ts";
-import { NAME_PATTERN } from "./names.ts";
+import { NAME_PATTERN, checkName } from "./names.ts";
 
 /** What a pattern asks for, in words: a reader should not have to read a regular expression. */
 const PATTERN_WORDS: Readonly<Record<string, string>> = {
@@ -14,9 +14,32 @@ const PATTERN_WORDS: Readonly<Record<string, string>> = {
 
 interface SchemaError {
   readonly keyword: string;
+  readonly schemaPath: string;
   readonly instancePath: string;
   readonly params: object;
   readonly message: string;
+}
+
+/** What a JSON pointer (RFC 6901) points at, or undefined. */
+function pointed(value: unknown, pointer: string): unknown {
+  let at = value;
+  for (const part of pointer.split("/").slice(1)) {
+    const key = part.replaceAll("~1", "/").replaceAll("~0", "~");
+    if (typeof at !== "object" || at === null || !Object.hasOwn(at, key)) return undefined;
+    at = (at as Record<string, unknown>)[key];
+  }
+  return at;
+}
+
+/** The better sentence for a bad name, which knows what kind of object it would name and which character is wrong. */
+function checkNames(schema: TSchema, value: unknown, errors: readonly SchemaError[]): void {
+  for (const { schemaPath, instancePath } of errors) {
+    const at = pointed(schema, schemaPath) as { pattern?: unknown; title?: unknown } | undefined;
+    const text = pointed(value, instancePath);
+    if (at?.pattern === NAME_PATTERN && typeof at.title === "string" && typeof text === "string") {
+      checkName(at.title, text);
+    }
+  }
 }
 
 /** `/workload/env/A~1B` → `workload.env.A/B` (RFC 6901 escapes undone). */
@@ -88,5 +111,7 @@ export function describeSchemaErrors(what: string, errors: readonly SchemaError[
  */
 export function checkSchema<T extends TSchema>(schema: T, value: unknown, what: string): Static<T> {
   if (Value.Check(schema, value)) return value as Static<T>;
-  throw new VolantError("invalid", describeSchemaErrors(what, [...Value.Errors(schema, value)]));
+  const errors = Value.Errors(schema, value);
+  checkNames(schema, value, errors);
+  throw new VolantError("invalid", describeSchemaErrors(what, errors));
 }

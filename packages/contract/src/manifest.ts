@@ -1,5 +1,5 @@
 import { Type, type Static } from "typebox";
-import { Name } from "./names.ts";
+import { Name, PluginName } from "./names.ts";
 
 /** Every object of the contract refuses unknown fields: a typo must never be a setting that is silently ignored. */
 const closed = { additionalProperties: false } as const;
@@ -155,7 +155,7 @@ export const Devices = Type.Object(
 export const Manifest = Type.Object(
   {
     schema_version: Type.Optional(Type.String({ maxLength: 32 })),
-    name: Name,
+    name: PluginName,
     version: Type.String({ minLength: 1, maxLength: 128 }),
     runtime: Type.Optional(Type.String({ minLength: 1, maxLength: 63, description: "Default: the plugin's name" })),
     image: Type.Optional(Type.String({ maxLength: 4096 })),

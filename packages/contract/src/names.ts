@@ -8,11 +8,16 @@ import { VolantError } from "./errors.ts";
 export const NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$";
 export const MAX_NAME_LENGTH = 63;
 
-export const Name = Type.String({
+const nameRules = {
   pattern: NAME_PATTERN,
   maxLength: MAX_NAME_LENGTH,
   description: "Letters, digits, '.', '_' and '-', starting with a letter or digit; at most 63 characters",
-});
+} as const;
+
+export const Name = Type.String(nameRules);
+/** The title is the kind of object in sentences about a bad name. */
+export const VmName = Type.String({ title: "VM", ...nameRules });
+export const PluginName = Type.String({ title: "plugin", ...nameRules });
 
 const namePattern = new RegExp(NAME_PATTERN);
 

@@ -1,16 +1,16 @@
 import { Type, type Static } from "typebox";
 import { Manifest } from "./manifest.ts";
-import { Name } from "./names.ts";
+import { PluginName } from "./names.ts";
 import { Timestamp } from "./vm.ts";
 
 const closed = { additionalProperties: false } as const;
 
-export const PluginList = Type.Object({ plugins: Type.Array(Name) }, closed);
+export const PluginList = Type.Object({ plugins: Type.Array(PluginName) }, closed);
 export type PluginList = Static<typeof PluginList>;
 
 export const Plugin = Type.Object(
   {
-    name: Name,
+    name: PluginName,
     version: Type.String(),
     enabled: Type.Boolean(),
     runtime: Type.String(),

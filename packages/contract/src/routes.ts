@@ -7,7 +7,7 @@ import { ENDPOINTS, TOTAL_COUNT_HEADER, type Endpoint, type RouteId } from "./en
 import type { ErrorCode } from "./errors.ts";
 import { VmEvent } from "./event.ts";
 import { Checksum, Manifest } from "./manifest.ts";
-import { Name } from "./names.ts";
+import { PluginName, VmName } from "./names.ts";
 import { Plugin, PluginList, SetEnabledRequest } from "./plugin.ts";
 import { Health, SystemInfo, SystemSummary } from "./system.ts";
 import { CreateVmRequest, Vm, VmStatus } from "./vm.ts";
@@ -78,8 +78,8 @@ const OpenApi = Type.Object(
   { additionalProperties: true },
 );
 
-const vmParams = Type.Object({ name: Name }, closed);
-const pluginParams = Type.Object({ plugin: Name }, closed);
+const vmParams = Type.Object({ name: VmName }, closed);
+const pluginParams = Type.Object({ plugin: PluginName }, closed);
 const imageParams = Type.Object({ checksum: Checksum }, closed);
 
 const vmAnswer = { tag: "vms", params: vmParams, response: Vm, status: 200 } as const;

@@ -10,7 +10,7 @@ import {
   Resources,
   Rootfs,
 } from "./manifest.ts";
-import { Name } from "./names.ts";
+import { Name, PluginName, VmName } from "./names.ts";
 
 const closed = { additionalProperties: false } as const;
 
@@ -40,7 +40,7 @@ export const Expose = Type.Object(
 /** A VM's own settings: each field, where present, wins over the manifest's. */
 export const VmConfig = Type.Object(
   {
-    plugin: Type.Optional(Name),
+    plugin: Type.Optional(PluginName),
     runtime: Type.Optional(Type.String({ maxLength: 63 })),
     kernel_cmdline: Type.Optional(
       Type.String({ maxLength: 1024, description: "Added to the guest kernel's command line" }),
@@ -75,8 +75,8 @@ export type VmConfig = Static<typeof VmConfig>;
 
 export const CreateVmRequest = Type.Object(
   {
-    name: Name,
-    plugin: Type.Optional(Name),
+    name: VmName,
+    plugin: Type.Optional(PluginName),
     runtime: Type.Optional(Type.String({ minLength: 1, maxLength: 63 })),
     cpu_cores: Type.Optional(Type.Integer({ minimum: 1, maximum: 255 })),
     memory_mb: Type.Optional(Type.Integer({ minimum: 1, maximum: 16_777_216, description: "MiB" })),
@@ -113,7 +113,7 @@ export const VmAgent = Type.Object(
 export const Vm = Type.Object(
   {
     id: Type.Integer(),
-    name: Name,
+    name: VmName,
     status: VmStatus,
     reason: Type.Optional(
       Type.String({ description: "Why it is in this state: waiting_for_agent, deleting, or a sentence" }),

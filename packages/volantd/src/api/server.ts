@@ -212,7 +212,7 @@ function addFailures(
 function listenFailure(error: unknown, where: string): unknown {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === "EADDRINUSE") {
-    return new VolantError("in_use", `the API cannot listen on ${where}: another program does`, {
+    return new VolantError("in_use", `the API cannot listen on ${where}: the address is in use`, {
       cause: error,
       hint: "is volantd running already? Otherwise set VOLANT_API_LISTEN to another address",
     });
