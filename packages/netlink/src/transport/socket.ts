@@ -1,0 +1,299 @@
+/**
+ * Requests over one NETLINK_ROUTE socket (netlink(7), RFC 3549), one at a time and in order.
+ *
+ * The kernel carries a request out inside send(2), and may wait there: for the rtnl lock, or for an RCU grace period. So
+ * sends run in libuv's pool. The answer is queued when send returns. A dump goes on inside each recv(2), which
+ * may wait for the same lock.
+ */
+import {
+  type Acknowledgement,
+  decodeAcknowledgement,
+  decodeDone,
+  decodeMessages,
+  type MessageHeader,
+  type NetlinkMessage,
+  encodeMessage,
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLM_F_REQUEST,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSG_NOOP,
+  NLMSG_OVERRUN,
+  stampSequence,
+} from "../codec/message.ts";
+import type { MessageWriter } from "../codec/writer.ts";
+import { errnoError, NetlinkError } from "../errors.ts";
+import { type Libc, libc } from "./libc.ts";
+
+const AF_NETLINK = 16;
+/** SOCK_RAW | SOCK_CLOEXEC. */
+const SOCKET_TYPE = 3 | 0o2000000;
+const NETLINK_ROUTE = 0;
+export const SOL_NETLINK = 270;
+const NETLINK_CAP_ACK = 10;
+const NETLINK_EXT_ACK = 11;
+const NETLINK_GET_STRICT_CHK = 12;
+const MSG_DONTWAIT = 0x40;
+/** Makes recv report a datagram's full length, so that a cut one is noticed. */
+const MSG_TRUNC = 0x20;
+/** struct sockaddr_nl: family, padding, port id, groups. */
+const ADDRESS_BYTES = 12;
+
+const EAGAIN = 11;
+const EINTR = 4;
+const EMSGSIZE = 90;
+const ENOBUFS = 105;
+
+/** The kernel fills at most 32 KiB of a dump at a time when the reader's buffer allows it. */
+const INITIAL_BUFFER_BYTES = 32 * 1024;
+/** A single answer beyond this is refused: the largest real ones (links with many virtual functions) stay below. */
+const MAX_BUFFER_BYTES = 4 * 1024 * 1024;
+/** How often a question is asked again when its answer was lost, or the table changed during it. */
+const ATTEMPTS = 8;
+
+/** What a request is about, for the error that it may end in. */
+export interface RequestContext {
+  readonly operation: string;
+  readonly object?: string | undefined;
+}
+
+export interface Request extends RequestContext {
+  readonly type: number;
+  readonly flags?: number;
+  /** Takes a dump whose parts may not fit together, because the table changed, instead of repeating it. */
+  readonly acceptInterrupted?: boolean | undefined;
+  readonly write: (writer: MessageWriter) => void;
+}
+
+/** A bound NETLINK_ROUTE socket of the calling thread's network namespace. Throws NetlinkError. */
+export function openRouteSocket(c: Libc): number {
+  const fd = c.socket(AF_NETLINK, SOCKET_TYPE, NETLINK_ROUTE);
+  if (fd < 0) throw errnoError(-fd, "open netlink socket");
+  const address = Buffer.alloc(ADDRESS_BYTES);
+  address.writeUInt16LE(AF_NETLINK, 0);
+  const bound = c.bind(fd, address);
+  if (bound < 0) {
+    c.close(fd);
+    throw errnoError(-bound, "bind netlink socket");
+  }
+  return fd;
+}
+
+/** One received datagram's length, or -errno. A datagram that some other process sent gives 0 bytes. */
+export function checkSource(length: number, source: Buffer): number {
+  return length > 0 && source.readUInt32LE(4) !== 0 ? 0 : length;
+}
+
+/** Reads a datagram if there is one: its length, 0 for one that is not the kernel's, or -errno. Never waits. */
+export function receiveNow(c: Libc, fd: number, buffer: Buffer): number {
+  const source = Buffer.alloc(ADDRESS_BYTES);
+  return checkSource(c.receive(fd, buffer, MSG_DONTWAIT | MSG_TRUNC, source), source);
+}
+
+export class RequestSocket {
+  readonly #libc: Libc;
+  #fd = -1;
+  #buffer = Buffer.alloc(0);
+  #sequence = 0;
+  #tail: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  constructor() {
+    this.#libc = libc();
+  }
+
+  /** Opens the socket now rather than at the first request, so that its network namespace is the current one. */
+  open(): void {
+    if (this.#fd !== -1) return;
+    const c = this.#libc;
+    this.#fd = openRouteSocket(c);
+    if (this.#buffer.length === 0) this.#buffer = Buffer.alloc(INITIAL_BUFFER_BYTES);
+    // Kernels before 4.20 lack one or the other; everything works without, with fewer words and more bytes.
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) {
+      c.setsockopt(this.#fd, SOL_NETLINK, option, 1);
+    }
+  }
+
+  /** Carries a change out and waits for its acknowledgement. */
+  change(request: Request): Promise<void> {
+    return this.#exclusive(async () => {
+      await this.#send(request, (request.flags ?? 0) | NLM_F_ACK);
+      const acknowledged = (message: NetlinkMessage): boolean => {
+        if (message.type !== NLMSG_ERROR) return false;
+        throwIfFailed(decodeAcknowledgement(message.flags, message.body), request);
+        return true;
+      };
+      await this.#receiveUntil(request, acknowledged, false);
+    });
+  }
+
+  /** Asks for one object: the first answer that `decode` makes something of. */
+  get<Result>(request: Request, decode: (message: NetlinkMessage) => Result | undefined): Promise<Result | undefined> {
+    return this.#repeating(async () => {
+      let result: Result | undefined;
+      await this.#send(request, (request.flags ?? 0) | NLM_F_ACK);
+      const answered = (message: NetlinkMessage): boolean => {
+        if (message.type === NLMSG_ERROR) {
+          throwIfFailed(decodeAcknowledgement(message.flags, message.body), request);
+          return true;
+        }
+        result ??= decode(message);
+        return false;
+      };
+      await this.#receiveUntil(request, answered, false);
+      return result;
+    });
+  }
+
+  /**
+   * Dumps a table: what `decode` makes of each entry. A dump during which the table changed, or a part of which was lost,
+   * is repeated; EINTR when that never ends.
+   */
+  dump<Result>(request: Request, decode: (message: NetlinkMessage) => Result | undefined): Promise<Result[]> {
+    let interruptions = 0;
+    return this.#repeating(async () => {
+      for (;;) {
+        const { results, interrupted } = await this.#dumpOnce(request, decode);
+        if (!interrupted || request.acceptInterrupted === true) return results;
+        interruptions += 1;
+        if (interruptions >= ATTEMPTS) throw errnoError(EINTR, request.operation, request.object, "it kept changing");
+      }
+    });
+  }
+
+  /** Waits for the request that is running, then closes. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#tail.catch(() => undefined);
+    this.#drop();
+  }
+
+  async #dumpOnce<Result>(
+    request: Request,
+    decode: (message: NetlinkMessage) => Result | undefined,
+  ): Promise<{ results: Result[]; interrupted: boolean }> {
+    const results: Result[] = [];
+    let interrupted = false;
+    await this.#send(request, (request.flags ?? 0) | NLM_F_DUMP);
+    const done = (message: NetlinkMessage): boolean => {
+      if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
+      if (message.type === NLMSG_DONE) {
+        throwIfFailed(decodeDone(message.flags, message.body), request);
+        return true;
+      }
+      if (message.type === NLMSG_ERROR) {
+        throwIfFailed(decodeAcknowledgement(message.flags, message.body), request);
+        return true;
+      }
+      const result = decode(message);
+      if (result !== undefined) results.push(result);
+      return false;
+    };
+    await this.#receiveUntil(request, done, true);
+    return { results, interrupted };
+  }
+
+  async #send(request: Request, flags: number): Promise<void> {
+    this.open();
+    const header: MessageHeader = { type: request.type, flags: flags | NLM_F_REQUEST };
+    const message = encodeMessage(header, request.write);
+    this.#sequence = (this.#sequence % 0xffff_fffe) + 1;
+    stampSequence(message, this.#sequence);
+    const sent = await this.#libc.sendAsync(this.#fd, message, 0);
+    if (sent < 0) throw errnoError(-sent, request.operation, request.object);
+  }
+
+  /** Hands each message that answers the current request to `isLast`, until that says so. */
+  async #receiveUntil(
+    request: RequestContext,
+    isLast: (message: NetlinkMessage) => boolean,
+    mayWait: boolean,
+  ): Promise<void> {
+    for (;;) {
+      const datagram = await this.#receive(request, mayWait);
+      for (const message of decodeMessages(datagram)) {
+        if (message.sequence !== this.#sequence || message.type === NLMSG_NOOP) continue;
+        if (message.type === NLMSG_OVERRUN) throw errnoError(ENOBUFS, request.operation, request.object);
+        if (isLast(message)) return;
+      }
+    }
+  }
+
+  async #receive(request: RequestContext, mayWait: boolean): Promise<Buffer> {
+    const c = this.#libc;
+    for (;;) {
+      let length: number;
+      if (mayWait) {
+        const source = Buffer.alloc(ADDRESS_BYTES);
+        length = await c.receiveAsync(this.#fd, this.#buffer, MSG_DONTWAIT | MSG_TRUNC, source);
+        length = checkSource(length, source);
+      } else length = receiveNow(c, this.#fd, this.#buffer);
+      if (length > this.#buffer.length) {
+        if (length > MAX_BUFFER_BYTES) throw errnoError(EMSGSIZE, request.operation, request.object);
+        this.#buffer = Buffer.alloc(length * 2);
+        throw new LostAnswer(EMSGSIZE, request);
+      }
+      if (length > 0) return this.#buffer.subarray(0, length);
+      if (length === -EAGAIN) await this.#readable();
+      else if (length === -ENOBUFS) throw new LostAnswer(ENOBUFS, request);
+      else if (length < 0 && length !== -EINTR) throw errnoError(-length, request.operation, request.object);
+    }
+  }
+
+  #readable(): Promise<void> {
+    return new Promise((resolve) => {
+      const watch = this.#libc.onceReadable(this.#fd, () => {
+        watch.close();
+        resolve();
+      });
+    });
+  }
+
+  /** Runs a task that changes nothing, and again on a fresh socket when its answer was lost. */
+  #repeating<Result>(task: () => Promise<Result>): Promise<Result> {
+    return this.#exclusive(async () => {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await task();
+        } catch (error) {
+          if (!(error instanceof LostAnswer) || attempt >= ATTEMPTS) throw error;
+          this.#drop();
+        }
+      }
+    });
+  }
+
+  #exclusive<Result>(task: () => Promise<Result>): Promise<Result> {
+    if (this.#closed) {
+      return Promise.reject(new NetlinkError({ code: "EBADF", errno: 9, operation: "use netlink", reason: "closed" }));
+    }
+    const run = this.#tail.then(task).catch((error: unknown) => {
+      // An answer that was not read to its end would be taken for the next one's: start over with a fresh socket.
+      if (!(error instanceof NetlinkError) || error instanceof LostAnswer || error.code === "EBADMSG") this.#drop();
+      throw error;
+    });
+    this.#tail = run.catch(() => undefined);
+    return run;
+  }
+
+  #drop(): void {
+    if (this.#fd !== -1) this.#libc.close(this.#fd);
+    this.#fd = -1;
+  }
+}
+
+/** The kernel carried the request out, but its answer did not reach us. */
+class LostAnswer extends NetlinkError {
+  constructor(errno: number, context: RequestContext) {
+    const code = errno === ENOBUFS ? "ENOBUFS" : "EMSGSIZE";
+    super({ code, errno, ...context, reason: "the kernel's answer was lost, so the outcome is not known" });
+  }
+}
+
+function throwIfFailed(acknowledgement: Acknowledgement, context: RequestContext): void {
+  if (acknowledgement.errno === 0) return;
+  throw errnoError(acknowledgement.errno, context.operation, context.object, acknowledgement.message);
+}
