@@ -17,12 +17,15 @@ function announcesBody(request: IncomingMessage): boolean {
  */
 export function guardBody(request: IncomingMessage, response: ServerResponse, upload: boolean): void {
   if (!announcesBody(request)) return;
-  const cut = () => request.socket.destroy();
+  // The socket may serve a later request by now, which is not to be cut.
+  const cut = () => {
+    if (!request.complete) request.socket.destroy();
+  };
   const timers: NodeJS.Timeout[] = [];
   if (upload) request.setTimeout(BODY_IDLE_MS, cut);
-  else timers.push(setTimeout(cut, BODY_IDLE_MS));
+  else timers.push(setTimeout(cut, BODY_IDLE_MS).unref());
   response.once("finish", () => {
-    if (!request.complete) timers.push(setTimeout(cut, LEFTOVER_MS));
+    timers.push(setTimeout(cut, LEFTOVER_MS).unref());
   });
   const over = () => {
     for (const timer of timers) clearTimeout(timer);

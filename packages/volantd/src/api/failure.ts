@@ -25,6 +25,8 @@ function frameworkError(error: unknown): VolantError | undefined {
       });
     case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
       return new VolantError("invalid", "the request body is shorter or longer than its Content-Length says");
+    case "FST_ERR_CTP_INVALID_JSON_BODY":
+      return new VolantError("invalid", "the request body is not JSON");
     case "FST_ERR_BAD_URL":
       return new VolantError("invalid", "the request path is not a valid URL path");
     default:
