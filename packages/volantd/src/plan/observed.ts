@@ -1,0 +1,88 @@
+/** What the planner compares: a VM as the store wants it, and what the host shows of it. Both are plain data. */
+import type { HypervisorProcess } from "../runtime/runtime.ts";
+import type { Desired } from "../model/vm-state.ts";
+
+/** A VM's row, as far as it decides what should exist. */
+export interface DesiredVm {
+  readonly id: number;
+  readonly name: string;
+  readonly desired: Desired;
+  /** Counts the starts asked for. */
+  readonly generation: number;
+  /** Last generation whose process was seen. */
+  readonly startedGeneration: number;
+  /** Last generation that was running: it had called home, and its workload was well. */
+  readonly runningGeneration: number;
+  /** Last generation that ended, or was stopped; it is not started again. */
+  readonly endedGeneration: number;
+  /** Absent where the mode needs none. */
+  readonly tap: string | undefined;
+  readonly mac: string;
+  /** The leased address; absent where the mode needs none. */
+  readonly address: number | undefined;
+  /** The user that the hypervisor runs as, and that must own the tap. */
+  readonly uid: number;
+  /** Whether `running` waits for a healthy answer. */
+  readonly healthCheck: boolean;
+}
+
+/** A link that carries this VM's mark. */
+export interface ObservedTap {
+  /** Never reused by the kernel while it is up, other than a name. */
+  readonly index: number;
+  readonly name: string;
+  readonly up: boolean;
+  /** Whether it is a port of the VM's bridge. */
+  readonly attached: boolean;
+  /** A persistent tap with vnet_hdr. */
+  readonly usable: boolean;
+  readonly owner: number | undefined;
+}
+
+export interface ObservedNeighbour {
+  readonly address: number;
+  readonly mac: string;
+}
+
+export type BridgeState = "up" | "down" | "missing" | "not_a_bridge";
+
+/** What of the network concerns all VMs. Where Volant manages none (Noop), the planner plans none. */
+export type ObservedNetwork =
+  | { readonly managed: true; readonly bridge: BridgeState; readonly bridgeName: string }
+  | { readonly managed: false };
+
+/** The link to a guest's agent, and what came over it. */
+export interface ObservedGuest {
+  readonly generation: number;
+  readonly attached: boolean;
+  /** The configuration was accepted since the link was last attached. */
+  readonly configured: boolean;
+  readonly workload: "waiting_for_config" | "starting" | "running" | "exited" | "failed" | "stopping" | undefined;
+  readonly health: "unknown" | "healthy" | "unhealthy" | undefined;
+  /** What the agent says is wrong, in words. */
+  readonly trouble: string | undefined;
+}
+
+/** How far the stopping of a process has come. Times are milliseconds of the same clock as `nowMs`. */
+export interface Shutdown {
+  readonly pid: number;
+  readonly startTicks: bigint;
+  readonly askedAtMs?: number;
+  /** The agent did not take the request. */
+  readonly refused?: boolean;
+  readonly buttonAtMs?: number;
+}
+
+export interface ObservedVm {
+  readonly nowMs: number;
+  readonly network: ObservedNetwork;
+  readonly processes: readonly HypervisorProcess[];
+  readonly taps: readonly ObservedTap[];
+  /** A link without this VM's mark has the name of its tap. */
+  readonly foreignTap: boolean;
+  /** Permanent entries for this VM's MAC or its address on the bridge. */
+  readonly neighbours: readonly ObservedNeighbour[];
+  readonly folder: boolean;
+  readonly guest: ObservedGuest | undefined;
+  readonly shutdowns: readonly Shutdown[];
+}

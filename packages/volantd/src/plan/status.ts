@@ -1,0 +1,52 @@
+/** What a user sees of a VM, worked out from the same two things as the plan. */
+import type { VmStatus } from "@volant/contract";
+import type { DesiredVm, ObservedVm } from "./observed.ts";
+
+export interface StatusView {
+  readonly status: VmStatus;
+  readonly reason: string | undefined;
+}
+
+export interface StatusInput {
+  readonly vm: DesiredVm;
+  readonly observed: ObservedVm;
+  /** What was shown last. */
+  readonly shown: VmStatus;
+  /** How the last generation ended, where it did. */
+  readonly ended: StatusView | undefined;
+  /** Why the plan can't go on: a step that failed, or a plan that is blocked. */
+  readonly trouble: string | undefined;
+}
+
+/** What a started guest is waiting for. */
+function waitingFor(vm: DesiredVm, observed: ObservedVm): string {
+  const { guest } = observed;
+  if (guest === undefined || guest.generation !== vm.generation || !guest.attached) return "waiting_for_agent";
+  if (!guest.configured) return "configuring";
+  if (guest.workload === "exited" || guest.workload === "failed") return guest.trouble ?? `workload_${guest.workload}`;
+  if (guest.workload !== "running") return "waiting_for_workload";
+  return "waiting_for_health";
+}
+
+/** The state of a VM and the reason for it. */
+export function vmStatus({ vm, observed, shown, ended, trouble }: StatusInput): StatusView {
+  if (vm.desired === "absent") {
+    return { status: shown, reason: trouble === undefined ? "deleting" : `deleting: ${trouble}` };
+  }
+  if (vm.endedGeneration === vm.generation) {
+    const end = vm.desired === "stopped" || ended === undefined ? STOPPED : ended;
+    return trouble === undefined ? end : { status: end.status, reason: trouble };
+  }
+  if (vm.desired === "stopped") {
+    return { status: shown, reason: trouble === undefined ? "stopping" : `stopping: ${trouble}` };
+  }
+  const own = observed.processes.some(({ generation }) => generation === vm.generation);
+  if (!own) {
+    const reason = observed.processes.length > 0 ? "restarting" : undefined;
+    return { status: "pending", reason: trouble ?? reason };
+  }
+  if (vm.runningGeneration === vm.generation) return { status: "running", reason: trouble };
+  return { status: "starting", reason: trouble ?? waitingFor(vm, observed) };
+}
+
+const STOPPED: StatusView = { status: "stopped", reason: undefined };
