@@ -25,7 +25,7 @@ export const IMPORT_RULES: readonly Rule[] = [
   },
   {
     from: /^packages\/sdk\//,
-    refuses: /^node:|^@volant\/(?!contract$)/,
+    refuses: /^node:|^@volant\/(?!contract(\/|$))/,
     because: "the SDK runs in browsers and knows only the contract",
   },
   { from: /^packages\/netlink\//, refuses: /^@volant\//, because: "netlink is a library of its own" },
@@ -36,7 +36,7 @@ export const IMPORT_RULES: readonly Rule[] = [
   },
   {
     from: /^packages\/volar\//,
-    refuses: /^@volant\/(?!contract$|sdk$|host$)|^packages\/(?!volar\/)/,
+    refuses: /^@volant\/(?!contract(\/|$)|sdk$|host$)|^packages\/(?!volar\/)/,
     because: "volar is built on the SDK and host",
   },
   {
