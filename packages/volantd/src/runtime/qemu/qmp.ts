@@ -1,0 +1,129 @@
+/** A connection to one QEMU's control socket. */
+import { connect, type Socket } from "node:net";
+import { encodeQmpCommand, QmpDecoder, QmpError, type QmpMessage } from "./qmp-codec.ts";
+
+/** The commands in use are answered within milliseconds; a QEMU that takes so long is stopped, or no longer itself. */
+const COMMAND_TIMEOUT_MS = 10_000;
+
+interface PendingCommand {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export interface QmpEvent {
+  readonly event: string;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+export interface QmpOptions {
+  /** The Unix socket's path, at most 107 bytes (unix(7)). */
+  readonly path: string;
+  /** Gives up connecting when it aborts; of no effect afterwards. */
+  readonly signal: AbortSignal;
+  readonly onEvent: (event: QmpEvent) => void;
+}
+
+export class QmpClient {
+  readonly #socket: Socket;
+  readonly #decoder = new QmpDecoder();
+  readonly #pending = new Map<number, PendingCommand>();
+  readonly #onEvent: (event: QmpEvent) => void;
+  readonly #greeting = Promise.withResolvers<void>();
+  readonly #closed = Promise.withResolvers<void>();
+  #nextId = 1;
+  #failure: QmpError | undefined;
+
+  /** Resolves when the connection has ended, for whatever reason. */
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  /**
+   * Connects, and resolves once QEMU takes commands. QEMU talks to one client at a time: a second one waits here until the first has gone.
+   *
+   * @throws QmpError when there is nobody, or nobody who speaks the protocol; the signal's reason when it aborts
+   */
+  static async connect(options: QmpOptions): Promise<QmpClient> {
+    options.signal.throwIfAborted();
+    const client = new QmpClient(options);
+    const abort = (): void => client.#fail(new QmpError("connecting to the hypervisor was given up"));
+    options.signal.addEventListener("abort", abort, { once: true });
+    try {
+      await client.#greeting.promise;
+      await client.execute("qmp_capabilities");
+      return client;
+    } catch (error) {
+      client.close();
+      options.signal.throwIfAborted();
+      throw error;
+    } finally {
+      options.signal.removeEventListener("abort", abort);
+    }
+  }
+
+  private constructor(options: QmpOptions) {
+    this.#onEvent = options.onEvent;
+    this.#greeting.promise.catch(() => {});
+    this.#socket = connect(options.path);
+    this.#socket.on("data", (chunk: Buffer) => this.#receive(chunk));
+    this.#socket.on("error", (error) => this.#fail(new QmpError(`the hypervisor's control socket: ${error.message}`)));
+    this.#socket.on("close", () => {
+      this.#fail(new QmpError("the hypervisor closed its control socket"));
+      this.#closed.resolve();
+    });
+  }
+
+  /**
+   * Runs one command and gives what it returned.
+   *
+   * @throws QmpError when QEMU refuses it or goes away first
+   */
+  async execute(command: string, args?: Readonly<Record<string, unknown>>): Promise<unknown> {
+    if (this.#failure !== undefined) throw this.#failure;
+    const id = this.#nextId;
+    this.#nextId += 1;
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    this.#pending.set(id, { resolve, reject });
+    this.#socket.write(encodeQmpCommand(id, command, args));
+    const timer = setTimeout(() => {
+      this.#fail(new QmpError(`the hypervisor did not answer ${command} within ${COMMAND_TIMEOUT_MS / 1000} s`));
+    }, COMMAND_TIMEOUT_MS);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  close(): void {
+    this.#fail(new QmpError("the connection to the hypervisor was closed"));
+  }
+
+  #receive(chunk: Buffer): void {
+    try {
+      for (const message of this.#decoder.push(chunk)) this.#handle(message);
+    } catch (error) {
+      if (!(error instanceof QmpError)) throw error;
+      this.#fail(error);
+    }
+  }
+
+  #handle(message: QmpMessage): void {
+    if (message.kind === "greeting") return this.#greeting.resolve();
+    if (message.kind === "event") return this.#onEvent({ event: message.event, data: message.data });
+    const pending = this.#pending.get(message.id);
+    if (pending === undefined) return;
+    this.#pending.delete(message.id);
+    if (message.kind === "return") pending.resolve(message.value);
+    else pending.reject(new QmpError(message.description, message.errorClass));
+  }
+
+  #fail(error: QmpError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#greeting.reject(error);
+    for (const pending of this.#pending.values()) pending.reject(error);
+    this.#pending.clear();
+    this.#socket.destroy();
+  }
+}
