@@ -2,3 +2,31 @@ export { installKernel, type InstalledKernel, type InstallKernelOptions, type Ke
 export { loadOrder } from "./kernel/module.ts";
 export { kernelFolder, readKernelRecord, type KernelModuleRecord, type KernelRecord } from "./kernel/record.ts";
 export { BOOT_MODULES, TRANSPORT_MODULES, type VirtioTransport } from "./kernel/wanted-modules.ts";
+export { LinuxHost } from "./linux/linux-host.ts";
+export { findUpstreamNameservers, type NameserverFiles } from "./nameservers.ts";
+export {
+  previewSetup,
+  type Progress,
+  refusalError,
+  restoreNetwork,
+  type RestoreResult,
+  runSetup,
+  type SetupOptions,
+  undoSetup,
+  type UndoResult,
+} from "./setup/apply.ts";
+export type { ObserveRequest, SetupHost } from "./setup/host-port.ts";
+export { type FirewallRule, type Operation, operationCommands } from "./setup/operation.ts";
+export type { Refusal, SetupAction, SetupPlan } from "./setup/plan.ts";
+export type { SetupRecord } from "./setup/record.ts";
+export {
+  bridgeAlias,
+  bridgeMac,
+  checkBridgeName,
+  checkSettings,
+  ruleComment,
+  type SetupRequest,
+  type SetupSettings,
+} from "./setup/settings.ts";
+export type { UndoStep } from "./setup/undo.ts";
+export { serviceUnit } from "./setup/unit.ts";

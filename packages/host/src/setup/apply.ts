@@ -48,7 +48,7 @@ const NEEDS_ROOT: Refusal = {
 
 /** Looks at the host and says what set-up would do; changes nothing, and needs no right to. */
 export async function previewSetup(host: SetupHost, settings: SetupSettings): Promise<SetupPlan> {
-  const record = await host.readRecord();
+  const record = await readableRecord(host);
   const observed = await host.observe({
     rules: managedRules(settings),
     serviceFile: settings.serviceFile,
@@ -56,6 +56,16 @@ export async function previewSetup(host: SetupHost, settings: SetupSettings): Pr
     allSysctls: false,
   });
   return planSetup(settings, observed, record);
+}
+
+/** The record, or undefined where this user may not read it. */
+async function readableRecord(host: SetupHost): Promise<SetupRecord | undefined> {
+  try {
+    return await host.readRecord();
+  } catch (error) {
+    if (error instanceof VolantError && error.code === "forbidden") return undefined;
+    throw error;
+  }
 }
 
 /**

@@ -105,10 +105,9 @@ export const RECORD_FILE = "setup.json";
 export function recordedSettings(settings: SetupRecord["settings"]): SetupRecord["settings"] {
   const { bridge, subnet, hostIp, runtimeDir, logDir, workDir, bzImage, vmlinux, serviceFile } = settings;
   const { volantdProgram, volarProgram, adopt } = settings;
-  return {
-    ...{ bridge, subnet, hostIp, runtimeDir, logDir, workDir, bzImage, vmlinux, serviceFile },
-    ...{ volantdProgram, volarProgram, adopt },
-  };
+  const network = { bridge, subnet, hostIp };
+  const files = { runtimeDir, logDir, workDir, bzImage, vmlinux, serviceFile, volantdProgram, volarProgram };
+  return { ...network, ...files, adopt };
 }
 
 /** A record without effects. */

@@ -1,0 +1,66 @@
+/** What set-up can change in a network namespace, as text to compare; and a set-up of its own work folder for tests. */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { checkSettings, LinuxHost, type SetupSettings } from "@volant/host";
+
+export function run(program: string, ...args: string[]): string {
+  return execFileSync(program, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+}
+
+/** Everything of the network that set-up or undo could touch. Counters are left out, and so is what changes by itself. */
+export function networkState(): Record<string, string> {
+  const sysctls = run("sysctl", "-a", "--pattern", "^net\\.")
+    .split("\n")
+    .filter((line) => !/^net\.netfilter\.nf_conntrack_count |^net\.ipv4\.tcp_fastopen_key|\.stable_secret/.test(line));
+  return {
+    links: run("ip", "-details", "link", "show").replace(/ \w+_timer +[0-9.]+/g, ""),
+    addresses: run("ip", "address", "show").replace(/^.*valid_lft.*$/gm, ""),
+    routes: run("ip", "route", "show", "table", "all"),
+    iptables: run("iptables-save")
+      .replace(/^#.*$/gm, "")
+      .replace(/\[\d+:\d+\]/g, ""),
+    nftables: run("nft", "-s", "list", "ruleset"),
+    sysctls: sysctls.join("\n"),
+  };
+}
+
+export interface Scratch {
+  readonly host: LinuxHost;
+  readonly settings: SetupSettings;
+  /** Holds the work folder, which does not exist yet. */
+  readonly folder: string;
+  [Symbol.dispose](): void;
+}
+
+/** A set-up with a work folder of its own, which goes at the end. */
+export function scratchSetup(change: Partial<SetupSettings> = {}): Scratch {
+  const folder = mkdtempSync(join(tmpdir(), "volant-setup-"));
+  const workDir = join(folder, "lib", "volant");
+  const settings = scratchSettings(workDir, change);
+  return {
+    host: new LinuxHost(workDir),
+    settings,
+    folder,
+    [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+export function scratchSettings(workDir: string, change: Partial<SetupSettings> = {}): SetupSettings {
+  return checkSettings({
+    bridge: "vbr0",
+    subnet: "192.168.127.0/24",
+    hostIp: "192.168.127.1",
+    runtimeDir: join(workDir, "run"),
+    logDir: join(workDir, "logs"),
+    workDir,
+    bzImage: join(workDir, "kernel", "bzImage"),
+    vmlinux: join(workDir, "kernel", "vmlinux"),
+    serviceFile: "",
+    volantdProgram: "/opt/volant/bin/volantd",
+    volarProgram: "/opt/volant/bin/volar",
+    adopt: false,
+    ...change,
+  });
+}
