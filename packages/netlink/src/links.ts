@@ -35,7 +35,7 @@ export interface LinkListOptions {
   readonly master?: LinkRef;
   /** Only links of this kind: `bridge`, `tun` (which taps are), `veth`, … */
   readonly kind?: string;
-  /** Counters. Leaving them out makes a dump about a quarter cheaper. The default is true. */
+  /** Whether links carry their counters. The default is true. */
   readonly stats?: boolean;
   /**
    * Takes the answer although links came or went meanwhile, instead of asking again and, after eight times,
@@ -102,7 +102,7 @@ export class Links {
         acceptInterrupted: options.acceptInterrupted,
         write: (writer) => writeLinkRequest(writer, undefined, { master, kind, stats: options.stats }),
       },
-      linkOf,
+      (message) => linkOf(message, options.stats),
     );
     // Kernels without strict checking ignore the filters.
     return links.filter(
@@ -115,7 +115,10 @@ export class Links {
     if (typeof link === "string") checkLinkName("get link", link);
     const write = (writer: MessageWriter) => writeLinkRequest(writer, link, {});
     return absentWhen(["ENODEV"], () =>
-      this.#session.socket.get({ operation: "get link", object: linkLabel(link), type: RTM_GETLINK, write }, linkOf),
+      this.#session.socket.get(
+        { operation: "get link", object: linkLabel(link), type: RTM_GETLINK, write },
+        (message) => linkOf(message),
+      ),
     );
   }
 
@@ -340,8 +343,8 @@ async function kindWriter(operation: string, options: LinkCreate): Promise<(writ
   }
 }
 
-function linkOf(message: NetlinkMessage): Link | undefined {
-  return message.type === RTM_NEWLINK ? decodeLink(message.body).link : undefined;
+function linkOf(message: NetlinkMessage, withCounters?: boolean): Link | undefined {
+  return message.type === RTM_NEWLINK ? decodeLink(message.body, withCounters).link : undefined;
 }
 
 /** A random group that no link is in: two callers that do this at once hardly ever meet, and the dump notices. */

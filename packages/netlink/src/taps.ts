@@ -2,7 +2,7 @@ import { writeLink, type AddressGeneration, RTM_SETLINK } from "./codec/link.ts"
 import { errnoError } from "./errors.ts";
 import { type LinkRef, resolveIndex, type Session } from "./session.ts";
 import { libc } from "./transport/libc.ts";
-import { attachToTap, makePersistent, makeTap, openTunDevice, setTapOwner } from "./transport/tun.ts";
+import { attachToTap, dropCarrier, makePersistent, makeTap, openTunDevice, setTapOwner } from "./transport/tun.ts";
 import { checkAlias, checkLinkName, checkMac, checkNumber } from "./validate.ts";
 
 const MAX_U32 = 0xffff_ffff;
@@ -50,11 +50,15 @@ export class Taps {
     const operation = "create tap";
     const { name, owner, group, attach = {} } = options;
     checkTap(operation, options);
-    const master = attach.master === undefined ? undefined : await resolveIndex(attach.master, operation, name);
     const c = libc();
     const fd = openTunDevice(c, operation, name);
     try {
+      // Both at once; the descriptor is not closed before either is over.
+      const resolving = attach.master === undefined ? undefined : resolveIndex(attach.master, operation, name);
+      resolving?.catch(() => undefined);
       await makeTap(c, fd, name);
+      const master = await resolving;
+      await dropCarrier(c, fd, name);
       await setTapOwner(c, fd, name, owner, group);
       await this.#session.socket.change({
         operation: "attach tap",

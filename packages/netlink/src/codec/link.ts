@@ -59,7 +59,7 @@ const IFLA = {
   alternativeName: 53,
 } as const;
 
-/** RTEXT_FILTER_SKIP_STATS: leave counters out of the answer. */
+/** RTEXT_FILTER_SKIP_STATS: leave the IPv6 counters out of the answer. The kernel sends IFLA_STATS64 all the same. */
 const SKIP_STATS = 1 << 3;
 /** IFLA_INET6_ADDR_GEN_MODE and its value for "no link-local address". */
 const INET6_ADDRESS_GENERATION = 8;
@@ -135,8 +135,8 @@ export interface LinkMessage {
 
 type MutableLink = { -readonly [Key in keyof Link]: Link[Key] };
 
-/** Decodes the body of RTM_NEWLINK or RTM_DELLINK. */
-export function decodeLink(body: Buffer): LinkMessage {
+/** Decodes the body of RTM_NEWLINK or RTM_DELLINK; `withCounters` false leaves the counters out. */
+export function decodeLink(body: Buffer, withCounters = true): LinkMessage {
   if (body.length < BODY_BYTES) throw badMessage(`ifinfomsg of ${body.length} bytes`);
   const alternativeNames: string[] = [];
   const link: MutableLink = {
@@ -189,7 +189,7 @@ export function decodeLink(body: Buffer): LinkMessage {
         link.alias = attributes.string();
         break;
       case IFLA.stats64:
-        link.stats64 = readLinkCounters(attributes);
+        if (withCounters) link.stats64 = readLinkCounters(attributes);
         break;
       case IFLA.afSpec:
         readAfSpec(attributes.nested(), link, body.readUInt8(0));

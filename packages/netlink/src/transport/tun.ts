@@ -10,6 +10,7 @@ const TUNSETPERSIST = 0x400454cb;
 const TUNSETOWNER = 0x400454cc;
 const TUNSETGROUP = 0x400454ce;
 const TUNGETIFF = 0x800454d2;
+const TUNSETCARRIER = 0x400454e2;
 const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
@@ -24,6 +25,7 @@ const ENOENT = 2;
 const EEXIST = 17;
 const EBUSY = 16;
 const ENODEV = 19;
+const EINVAL = 22;
 
 /** A descriptor that is no interface yet. Throws NetlinkError. */
 export function openTunDevice(c: Libc, operation: string, name: string): number {
@@ -58,6 +60,16 @@ export async function setTapOwner(
     const result = await c.ioctlNumberAsync(fd, request, id);
     if (result < 0) throw errnoError(-result, operation, name);
   }
+}
+
+/**
+ * Takes the carrier away until somebody opens the tap. Without this, a tap that comes up while we hold it open would be
+ * taken for a live port: the kernel gives it IPv6 addresses, and its bridge starts to forward.
+ */
+export async function dropCarrier(c: Libc, fd: number, name: string): Promise<void> {
+  const result = await c.ioctlAsync(fd, TUNSETCARRIER, Buffer.alloc(4));
+  // Kernels before 5.0 have no such request; there the carrier goes when the descriptor is closed.
+  if (result < 0 && result !== -EINVAL) throw errnoError(-result, "create tap", name);
 }
 
 /** The tap stays when its last descriptor is closed. */
