@@ -1,0 +1,35 @@
+/** From anything thrown to words and an exit code. */
+import { errorStatus, VolantError } from "@volant/contract/errors";
+import { printable } from "./table.ts";
+
+export const EXIT_DONE = 0;
+export const EXIT_FAILED = 1;
+export const EXIT_USAGE = 2;
+
+/** Several objects were asked for and some failed: each has its own error. */
+export class SeveralFailures extends Error {
+  readonly errors: readonly unknown[];
+
+  constructor(errors: readonly unknown[]) {
+    super(`${errors.length} failures`);
+    this.name = "SeveralFailures";
+    this.errors = errors;
+  }
+}
+
+/** 2 where what was asked is not valid, else 1. */
+export function exitCode(error: unknown): number {
+  if (error instanceof SeveralFailures) return Math.max(...error.errors.map(exitCode));
+  return error instanceof VolantError && errorStatus(error.code) === 400 ? EXIT_USAGE : EXIT_FAILED;
+}
+
+/** `volar: <sentence>` and a hint where there is one. A bug shows its stack: it is for whoever reports it. */
+export function failureText(error: unknown): string {
+  if (error instanceof SeveralFailures) return error.errors.map(failureText).join("");
+  if (error instanceof VolantError) {
+    const hint = error.hint === undefined ? "" : `  ${printable(error.hint)}\n`;
+    return `volar: ${printable(error.message)}\n${hint}`;
+  }
+  const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return `volar: this is a bug in volar, please report it: ${detail}\n`;
+}

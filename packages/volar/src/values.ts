@@ -1,0 +1,42 @@
+/** Values of flags. Pure; what does not fit is a usage error that names it. */
+import { InvalidArgumentError } from "commander";
+
+/** A whole number of at least `minimum`. */
+export function wholeNumber(minimum: number): (text: string) => number {
+  return (text) => {
+    const value = /^[0-9]{1,15}$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= minimum) return value;
+    throw new InvalidArgumentError(`It must be a whole number of at least ${minimum}.`);
+  };
+}
+
+/** Memory in MiB: a plain number is MiB; `M`, `MiB`, `G`, `GiB` may follow. */
+export function memoryMib(text: string): number {
+  const match = /^([0-9]{1,9})(?:([MG])(?:i?B)?)?$/i.exec(text);
+  if (match === null) throw new InvalidArgumentError("It must be a number of MiB such as 512, or 512M or 2G.");
+  return Number(match[1]) * (match[2]?.toUpperCase() === "G" ? 1024 : 1);
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+/** Timers of 2^31 ms or more fire at once (Node's documentation of setTimeout). */
+const MAX_TIMER_MS = 2_147_483_647;
+
+/** A time in milliseconds: a plain number is seconds; `ms`, `s`, `m` or `h` may follow. */
+export function durationMs(text: string): number {
+  const match = /^([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)?$/.exec(text);
+  const value = match === null ? Number.NaN : Number(match[1]) * (UNIT_MS[match[2] ?? "s"] ?? 1000);
+  if (value > 0 && value <= MAX_TIMER_MS) return value;
+  throw new InvalidArgumentError("It must be a time such as 30, 30s or 5m.");
+}
+
+/** Gathers a flag that may be repeated. */
+export function repeated(text: string, before: readonly string[] | undefined): string[] {
+  return [...(before ?? []), text];
+}
+
+/** The same, for `KEY=VALUE`. */
+export function keyValue(text: string, before: Readonly<Record<string, string>> | undefined): Record<string, string> {
+  const equals = text.indexOf("=");
+  if (equals < 1) throw new InvalidArgumentError("It must be KEY=VALUE.");
+  return { ...before, [text.slice(0, equals)]: text.slice(equals + 1) };
+}
