@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { VolantError } from "@volant/contract";
+import fc from "fast-check";
+import { findProcessMark } from "../process-mark.ts";
+import type { LaunchSpec } from "../runtime.ts";
+import {
+  chooseMachine,
+  confinedCommand,
+  FD,
+  kernelCmdline,
+  optionValue,
+  qemuArguments,
+  type MachineFacts,
+} from "./argv.ts";
+
+const microvm: MachineFacts = { accelerator: "tcg", machine: "microvm", tscKhz: 2_400_000 };
+const q35: MachineFacts = { accelerator: "tcg", machine: "q35" };
+
+function spec(changes: Partial<LaunchSpec> = {}): LaunchSpec {
+  return {
+    vmId: 7,
+    generation: 2,
+    name: "web",
+    cpuCores: 1,
+    memoryMib: 128,
+    kernel: { bzImagePath: "/k/bzImage" },
+    initrdPath: "/k/initrd",
+    cmdline: "volant.plugin=hello",
+    network: { tap: "vttap-web", mac: "02:00:00:00:00:07" },
+    vsockCid: 10,
+    ...changes,
+  };
+}
+
+/** Splits an option's value as QEMU does: at single commas; a doubled one is a comma. */
+function splitOption(value: string): string[] {
+  return value
+    .replaceAll(",,", "\0")
+    .split(",")
+    .map((part) => part.replaceAll("\0", ","));
+}
+
+test("an option value with commas stays one value", () => {
+  fc.assert(
+    fc.property(fc.string(), (value) => {
+      assert.deepEqual(splitOption(`guest=${optionValue(value.replaceAll("\0", ""))}`), [
+        `guest=${value.replaceAll("\0", "")}`,
+      ]);
+    }),
+  );
+});
+
+test("no value of a launch adds, removes or moves an argument", () => {
+  const shape = (args: readonly string[]): string[] => args.filter((word) => /^-[a-z]/.test(word));
+  const expected = shape(qemuArguments("abc", spec(), microvm));
+  const hostile = fc.oneof(
+    fc.string({ unit: fc.constantFrom(...", =-:/\"'$`\\ \n\0aé") }),
+    fc.constantFrom("-qmp", "x -monitor stdio", ",script=/bin/sh", "a,,b", "-serial file:/etc/passwd"),
+  );
+  fc.assert(
+    fc.property(hostile, hostile, hostile, (name, cmdline, mac) => {
+      try {
+        const args = qemuArguments("abc", spec({ name, cmdline, network: { tap: name, mac } }), microvm);
+        assert.deepEqual(shape(args), expected);
+      } catch (error) {
+        assert.ok(error instanceof VolantError && error.code === "invalid", String(error));
+      }
+      const args = qemuArguments("abc", spec({ name, network: { tap: name, mac: "02:00:00:00:00:07" } }), microvm);
+      assert.deepEqual(args, qemuArguments("abc", spec(), microvm));
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test("numbers out of range are refused", () => {
+  for (const changes of [
+    { cpuCores: 0 },
+    { cpuCores: 1.5 },
+    { cpuCores: 256 },
+    { memoryMib: 0 },
+    { memoryMib: Number.NaN },
+  ]) {
+    assert.throws(() => qemuArguments("abc", spec(changes), microvm), { code: "invalid" });
+  }
+});
+
+test("a command line that the kernel would cut is refused with its length", () => {
+  const fixed = kernelCmdline(microvm, "").length + 1;
+  assert.equal(kernelCmdline(microvm, "x".repeat(2047 - fixed)).length, 2047);
+  assert.throws(
+    () => kernelCmdline(microvm, "x".repeat(2048 - fixed)),
+    /is 2048 bytes long, and the kernel reads 2047/,
+  );
+});
+
+test("a microvm under TCG is told the counter's rate, and no other machine is", () => {
+  assert.match(kernelCmdline(microvm, ""), / pci=off tsc_early_khz=2400000$/);
+  assert.doesNotMatch(kernelCmdline({ accelerator: "kvm", machine: "microvm", tscKhz: 1 }, ""), /tsc_early_khz/);
+  assert.doesNotMatch(kernelCmdline(q35, ""), /tsc_early_khz|pci=off/);
+});
+
+test("without the counter's rate an emulated guest gets the machine that never hung", () => {
+  assert.equal(chooseMachine({ accelerator: "tcg", tscKhz: 1 }), "microvm");
+  assert.equal(chooseMachine({ accelerator: "tcg" }), "q35");
+  assert.equal(chooseMachine({ accelerator: "kvm" }), "microvm");
+});
+
+test("a machine has the devices of its bus, and no network where the guest has none", () => {
+  const mmio = qemuArguments("abc", spec(), microvm).join(" ");
+  assert.match(mmio, /virtio-net-device,netdev=net0,mac=02:00:00:00:00:07/);
+  assert.doesNotMatch(mmio, /-pci/);
+  const pci = qemuArguments("abc", spec(), q35).join(" ");
+  assert.match(pci, /virtio-net-pci,netdev=net0,mac=02:00:00:00:00:07,romfile=/);
+  const { network: _, ...rest } = spec();
+  assert.doesNotMatch(qemuArguments("abc", rest, q35).join(" "), /netdev|virtio-net/);
+});
+
+test("the mark can be read from the whole chain's arguments, and every privilege is dropped", () => {
+  const args = qemuArguments("abc", spec(), microvm);
+  const command = confinedCommand({ uid: 5, gid: 6, groups: [], maxFileBytes: 100 }, "/usr/bin/qemu", args);
+  assert.deepEqual(findProcessMark(command.join("\0")), { installation: "abc", vmId: 7, generation: 2 });
+  for (const word of [
+    "--clear-groups",
+    "--no-new-privs",
+    "--inh-caps=-all",
+    "--bounding-set=-all",
+    "--fsize=100:100",
+  ]) {
+    assert.ok(command.includes(word), word);
+  }
+  const withKvm = confinedCommand({ uid: 5, gid: 6, groups: [108], maxFileBytes: 100 }, "/usr/bin/qemu", []);
+  assert.ok(!withKvm.includes("--clear-groups") && withKvm.join(" ").includes("--groups 108"));
+});
+
+test("descriptors are numbered without gaps, so that they can be given in order", () => {
+  assert.deepEqual(Object.values(FD), [3, 4, 5, 6, 7, 8, 9, 10]);
+});
