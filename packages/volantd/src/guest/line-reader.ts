@@ -1,0 +1,46 @@
+/** Cuts bytes from a guest into lines, in bounded memory. Pure. */
+
+const NEWLINE = 0x0a;
+
+export class LineReader {
+  readonly #maxBytes: number;
+  #held: Buffer[] = [];
+  #heldBytes = 0;
+  #skipping = false;
+
+  /** @param maxBytes a longer line is dropped whole */
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** The non-empty lines that `bytes` complete, without their ends. Invalid UTF-8 becomes U+FFFD. */
+  feed(bytes: Buffer): string[] {
+    const lines: string[] = [];
+    let from = 0;
+    for (let end = bytes.indexOf(NEWLINE); end !== -1; end = bytes.indexOf(NEWLINE, from)) {
+      this.#hold(bytes.subarray(from, end));
+      if (!this.#skipping && this.#heldBytes > 0) lines.push(Buffer.concat(this.#held).toString("utf8"));
+      this.#held = [];
+      this.#heldBytes = 0;
+      this.#skipping = false;
+      from = end + 1;
+    }
+    this.#hold(bytes.subarray(from));
+    return lines;
+  }
+
+  #hold(part: Buffer): void {
+    if (this.#skipping || part.length === 0) return;
+    this.#heldBytes += part.length;
+    if (this.#heldBytes <= this.#maxBytes) {
+      // A copy: the chunk that a slice would keep alive can be a thousand times larger.
+      this.#held.push(Buffer.from(part));
+      // One-byte chunks must not cost an object each for ever.
+      if (this.#held.length > 64) this.#held = [Buffer.concat(this.#held)];
+      return;
+    }
+    this.#skipping = true;
+    this.#held = [];
+    this.#heldBytes = 0;
+  }
+}
