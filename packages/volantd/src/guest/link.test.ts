@@ -5,7 +5,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import test, { type TestContext } from "node:test";
 import { LineReader } from "./line-reader.ts";
 import { GuestLink } from "./link.ts";
@@ -20,12 +20,16 @@ interface Hello {
 type Behaviour = {
   /** Sent on the stream before its sync line. */
   stale?: string;
+  /** Sent right after its sync line, where an agent has nothing to say. */
+  early?: string;
   /** The guest's clock in its ack. */
   wallTime?: string;
   /** Hellos that go unanswered first. */
   deafFor?: number;
   /** Never speaks HTTP/2. */
   mute?: boolean;
+  /** Answers the sync line with random bytes. */
+  nonsense?: boolean;
   answer?: (stream: ServerHttp2Stream, path: string) => void;
 };
 
@@ -34,6 +38,7 @@ class FakeGuest {
   readonly directory = mkdtempSync(join(tmpdir(), "guest-link-"));
   readonly behaviour: Behaviour;
   readonly lines: Hello[] = [];
+  readonly heard = new EventEmitter<{ line: [] }>();
   readonly #servers: Server[] = [];
   readonly #sockets = new Set<Socket>();
   #stream: Socket | undefined;
@@ -66,6 +71,7 @@ class FakeGuest {
 
   #receive(control: Socket, hello: Hello): void {
     this.lines.push(hello);
+    this.heard.emit("line");
     if (hello.type !== "hello" || this.lines.length <= (this.behaviour.deafFor ?? 0)) return;
     const agent = { version: "0.1.0", protocol: 1, kernel: "6.1", boot_id: "b" };
     const wall_time = this.behaviour.wallTime ?? new Date().toISOString();
@@ -80,17 +86,11 @@ class FakeGuest {
     const scanner = new SyncScanner(nonce);
     const onData = (bytes: Buffer) => {
       const used = scanner.feed(bytes);
-      if (used === undefined) return;
+      if (used !== undefined && this.behaviour.nonsense === true) socket.write(randomBytes(65_536));
+      if (used === undefined || this.behaviour.mute === true) return;
       socket.off("data", onData);
       socket.pause();
       socket.unshift(bytes.subarray(used));
-      // Line and first HTTP/2 frame in one write: the host must not lose what follows the line.
-      socket.cork();
-      socket.write(`${this.behaviour.stale ?? ""}${syncLine(nonce)}`);
-      // The first SETTINGS frame by hand (empty), as RFC 9113 section 6.5 has it; Node's own follows and is fine as a second one.
-      socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
-      socket.uncork();
-      if (this.behaviour.mute === true) return;
       const http = performServerHandshake(socket);
       http.on("error", () => {});
       http.on("stream", (stream, headers) => {
@@ -102,6 +102,7 @@ class FakeGuest {
       });
     };
     socket.on("data", onData);
+    socket.write(`${this.behaviour.stale ?? ""}${syncLine(nonce)}${this.behaviour.early ?? ""}`);
   }
 
   /** The host's end sees every connection fall. */
@@ -137,7 +138,7 @@ async function start(context: TestContext, behaviour: Behaviour = {}, heartbeatM
 
 const config = { configVersion: "1" };
 
-test("the link attaches behind stale bytes, and loses nothing that comes with the sync line", async (context) => {
+test("the link attaches behind stale bytes of earlier sessions", async (context) => {
   const { link } = await start(context, { stale: `half a frame${syncLine("f".repeat(32))}volant-stream 0` });
   assert.equal((await link.attached()).kernel, "6.1");
   assert.equal(link.state, "attached");
@@ -247,6 +248,19 @@ test("a silent agent is noticed by its unanswered ping", async (context) => {
   const { link } = await start(context, { mute: true }, 20);
   const [reason] = await once(link, "detached");
   assert.equal((reason as { code: string }).code, "guest_unreachable");
+});
+
+test("a guest that speaks out of turn gets no session, and the process lives on", async (context) => {
+  const { guest, link } = await start(context, { early: "\0\0\0\u0004\0\0\0\0\0 and more" });
+  while (guest.lines.length < 3) await once(guest.heard, "line");
+  assert.notEqual(link.state, "attached");
+});
+
+test("a guest that speaks nonsense instead of HTTP/2 loses its session, and the process lives on", async (context) => {
+  const { guest, link } = await start(context, { mute: true, nonsense: true });
+  await link.attached();
+  await once(link, "detached");
+  while (guest.lines.length < 3) await once(guest.heard, "line");
 });
 
 test("a closed link rejects what waits for it", async (context) => {

@@ -14,9 +14,10 @@ import { parseLogEntry, type GuestLogEntry } from "./log-entry.ts";
 import { runSession } from "./session.ts";
 import { asMessage, asText, parseObject } from "./untrusted.ts";
 
-/** Pause before connecting again: the first after a session that was attached, then doubling. */
+/** Pause before connecting again: the first after a session that lasted, then doubling, so that a guest can't make us spin. */
 const FIRST_RETRY_MS = 10;
 const LAST_RETRY_MS = 1000;
+const LASTING_SESSION_MS = 1000;
 const DEFAULT_HEARTBEAT_MS = 5000;
 /** Bodies of answers that are read whole. */
 const MAX_BODY_BYTES = 256 * 1024;
@@ -179,12 +180,13 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     let pauseMs = FIRST_RETRY_MS;
     while (!signal.aborted) {
       this.#state = "connecting";
+      const startedAt = performance.now();
       const reason = await this.#session().catch((error: unknown) => error);
       const wasAttached = this.#agent !== undefined;
       this.#http = undefined;
       this.#agent = undefined;
       if (wasAttached) {
-        pauseMs = FIRST_RETRY_MS;
+        if (performance.now() - startedAt >= LASTING_SESSION_MS) pauseMs = FIRST_RETRY_MS;
         this.#tell("detached", reason instanceof VolantError ? reason : this.#unreachable(reason));
       }
       if (signal.aborted) break;

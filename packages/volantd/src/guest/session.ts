@@ -61,9 +61,15 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
       socket.once("close", () => ended.reject(lost("the hypervisor closed the link")));
     options.onWaiting();
     const agent = await Promise.race([greet(control, options, cleanUp), ended.promise]);
-    const rest = await Promise.race([synchronise(stream, options.nonce), ended.promise]);
-    const http = startHttp2(stream, rest);
-    cleanUp.push(() => http.destroy());
+    const synchronised = synchronise(stream, options.nonce);
+    cleanUp.push(
+      () =>
+        void synchronised.then(
+          (late) => late.destroy(),
+          () => {},
+        ),
+    );
+    const http = await Promise.race([synchronised, ended.promise]);
     http.on("error", (error: Error) => ended.reject(lost(`the link to the guest's agent broke: ${error.message}`)));
     http.once("close", () => ended.reject(lost("the guest's agent closed the link")));
     http.once("goaway", () => ended.reject(lost("the guest's agent ended the session")));
@@ -103,32 +109,41 @@ function greet(control: Socket, options: SessionOptions, cleanUp: (() => void)[]
   });
 }
 
-/** Sends our line and discards bytes until the agent's. Resolves with those after it. */
-function synchronise(stream: Socket, nonce: string): Promise<Buffer> {
+/**
+ * Discards bytes until the agent's line, answers with ours and starts HTTP/2. The agent is silent after its line until it has seen ours, so
+ * that line is the last of the bytes that this process reads itself: node:http2 must never find any left over (it would take them on the
+ * next tick, and throw from there if the session has ended by then).
+ */
+function synchronise(stream: Socket, nonce: string): Promise<ClientHttp2Session> {
   const scanner = new SyncScanner(nonce);
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const onData = (bytes: Buffer) => {
       const used = scanner.feed(bytes);
       if (used === undefined) return;
       stream.off("data", onData);
       stream.pause();
-      resolve(bytes.subarray(used));
+      if (used < bytes.length || stream.readableLength > 0) {
+        reject(new VolantError("guest_unreachable", "the guest's agent spoke out of turn"));
+        return;
+      }
+      stream.write(syncLine(nonce));
+      resolve(startHttp2(stream));
     };
     stream.on("data", onData);
-    stream.write(syncLine(nonce));
   });
 }
 
-function startHttp2(stream: Socket, rest: Buffer): ClientHttp2Session {
-  // HTTP/2 takes what the socket holds before it reads on.
-  if (rest.length > 0) stream.unshift(rest);
+function startHttp2(stream: Socket): ClientHttp2Session {
   const http = connectHttp2("http://guest", {
     createConnection: () => stream,
     settings: { initialWindowSize: WINDOW_BYTES, enablePush: false },
     maxSessionMemory: 16,
     maxHeaderListPairs: 64,
   });
-  http.setLocalWindowSize(WINDOW_BYTES);
+  // An error before the session's owner listens must not end the process.
+  http.on("error", () => {});
+  // Node allows this call from then on.
+  http.once("connect", () => http.setLocalWindowSize(WINDOW_BYTES));
   return http;
 }
 
