@@ -63,7 +63,7 @@ export function parseResolvConf(text: string): string[] {
 /** The servers for all names on the `server=` lines of a dnsmasq.conf: those for one domain or on another port are left out. */
 export function parseDnsmasqServers(text: string): string[] {
   return text.split("\n").flatMap((line) => {
-    const match = /^\s*server\s*=\s*([0-9.]+)(?:#53)?(?:@\S+)?\s*(?:#.*)?$/.exec(line);
+    const match = /^\s*server\s*=\s*([0-9.]+)(?:#53)?(?:@\S+)?\s*(?:\s#.*)?$/.exec(line);
     return match?.[1] === undefined ? [] : [match[1]];
   });
 }

@@ -25,7 +25,8 @@ const FILE_ERRORS: ReadonlySet<string> = new Set(Object.keys(constants.errno));
 function fileError(what: string, cause: unknown): unknown {
   if (!(cause instanceof Error) || !("code" in cause) || !FILE_ERRORS.has(String(cause.code))) return cause;
   const denied = cause.code === "EACCES" || cause.code === "EPERM";
-  return new VolantError(denied ? "forbidden" : "not_ready", `can't ${what}: ${cause.message}`, { cause });
+  const hint = denied ? { hint: "run it with sudo" } : {};
+  return new VolantError(denied ? "forbidden" : "not_ready", `can't ${what}: ${cause.message}`, { ...hint, cause });
 }
 
 async function onDisk<T>(what: string, work: () => Promise<T>): Promise<T> {

@@ -75,6 +75,7 @@ test("paths must be absolute and fit a unit file", () => {
   message(() => checkSettings(setupRequest({ logDir: "/var/log\nExecStart=/bin/sh" })));
   message(() => checkSettings(setupRequest({ serviceFile: "/etc/passwd" })));
   message(() => checkSettings(setupRequest({ volantdProgram: "volantd" })));
+  message(() => checkSettings(setupRequest({ volarProgram: "/opt/it's/volar" })));
   checkSettings(setupRequest({ serviceFile: "", volantdProgram: "" }));
 });
 

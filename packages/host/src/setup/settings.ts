@@ -125,6 +125,12 @@ function checkPath(what: string, path: string): string {
   return path;
 }
 
+/** A program that a unit can name: systemd takes no quotes and no backslashes there (string_is_safe in its src/basic). */
+function checkProgram(what: string, path: string): void {
+  checkPath(what, path);
+  if (/["'\\]/.test(path)) throw invalid(`the ${what} ${JSON.stringify(path)} holds a quote or a backslash`);
+}
+
 /**
  * The settings, if they make sense by themselves (whether they fit this host is the plan's question).
  *
@@ -144,8 +150,8 @@ export function checkSettings(request: SetupRequest): SetupSettings {
     if (!/\/[A-Za-z0-9_@:-][A-Za-z0-9_@:.-]*\.service$/.test(request.serviceFile)) {
       throw invalid(`the service file ${JSON.stringify(request.serviceFile)} must have a name that ends in ".service"`);
     }
-    checkPath("volantd program", request.volantdProgram);
-    checkPath("volar program", request.volarProgram);
+    checkProgram("volantd program", request.volantdProgram);
+    checkProgram("volar program", request.volarProgram);
   }
   return { ...request, block };
 }

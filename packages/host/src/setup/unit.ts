@@ -20,11 +20,6 @@ function quoted(text: string): string {
   return `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("%", "%%")}"`;
 }
 
-/** A quoted word of a command line, where `$` would be replaced by a variable, too (systemd.service(5)). */
-function commandWord(text: string): string {
-  return quoted(text).replaceAll("$", "$$$$");
-}
-
 /**
  * The unit's text. Stopping volantd must never stop a VM, hence KillMode=process (the hypervisors stay), Delegate=yes (systemd
  * leaves the groups below alone) and OOMPolicy=continue (one VM killed for want of memory does not end the service).
@@ -40,8 +35,8 @@ After=network.target nftables.service netfilter-persistent.service firewalld.ser
 [Service]
 Type=exec
 ${environment.join("\n")}
-ExecStartPre=-${commandWord(settings.volarProgram)} setup --service-file ""
-ExecStart=${commandWord(settings.volantdProgram)}
+ExecStartPre=-${quoted(settings.volarProgram)} setup --service-file ""
+ExecStart=${quoted(settings.volantdProgram)}
 Restart=on-failure
 RestartSec=2
 KillMode=process
