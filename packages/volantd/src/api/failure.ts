@@ -18,7 +18,7 @@ function frameworkError(error: unknown): VolantError | undefined {
   const message = error instanceof Error ? error.message : "bad request";
   switch (property(error, "code")) {
     case "FST_ERR_CTP_BODY_TOO_LARGE":
-      return new VolantError("too_large", "the request body is larger than 1 MiB");
+      return new VolantError("too_large", "the request body is larger than allowed (JSON: 1 MiB)");
     case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
       return new VolantError("invalid", "the request body has a content type that this route does not take", {
         hint: "send JSON with Content-Type: application/json, a file with application/octet-stream",
