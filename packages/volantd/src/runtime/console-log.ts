@@ -10,7 +10,7 @@ import { openRegular } from "./vm-folder.ts";
 export const MAX_FILE_BYTES = 4 * 1024 * 1024;
 export const ROTATE_AT_BYTES = 1024 * 1024;
 
-const TAIL_LINES = 20;
+export const TAIL_LINES = 20;
 const TAIL_BYTES = 16 * 1024;
 const MAX_LINE_CHARACTERS = 200;
 
@@ -18,7 +18,7 @@ const MAX_LINE_CHARACTERS = 200;
  * The last lines of a console, fit to be shown: escape sequences (ECMA-48) and control characters are gone, since a guest may print what
  * would move a terminal's cursor or retitle its window.
  */
-export function tailLines(bytes: Uint8Array): string[] {
+export function tailLines(bytes: Uint8Array, limit = TAIL_LINES): string[] {
   const text = Buffer.from(bytes).toString("utf8");
   // oxlint-disable-next-line no-control-regex -- control characters are what this removes
   const plain = text.replaceAll(/\u001B(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001B]*(?:\u0007|\u001B\\)?|[@-Z\\^_])/g, "");
@@ -26,7 +26,7 @@ export function tailLines(bytes: Uint8Array): string[] {
     .split(/\r\n|\n|\r/)
     .map((line) => line.replaceAll(/[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu, "").trimEnd())
     .filter((line) => line !== "")
-    .slice(-TAIL_LINES)
+    .slice(-limit)
     .map((line) => (line.length > MAX_LINE_CHARACTERS ? `${line.slice(0, MAX_LINE_CHARACTERS)}…` : line));
 }
 

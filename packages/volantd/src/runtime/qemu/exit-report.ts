@@ -1,4 +1,5 @@
 /** Why a QEMU ended, in a word and in a sentence. Pure. */
+import { TAIL_LINES } from "../console-log.ts";
 import type { ExitReport } from "../runtime.ts";
 
 /** What was learned of the end of one generation of a VM, while volantd was looking. */
@@ -32,16 +33,18 @@ function panicReason(console: readonly string[]): string | undefined {
 
 /**
  * @param record what is known of this generation; undefined when it ended while no volantd was there
- * @param consoleTail last lines of the guest's console, fit to be shown
+ * @param console last lines of the guest's console, fit to be shown; the last few of them go into the report
  * @param hypervisorTail last lines that the hypervisor itself printed
  */
 export function describeExit(
   record: ExitRecord | undefined,
-  consoleTail: readonly string[],
+  console: readonly string[],
   hypervisorTail: readonly string[],
 ): ExitReport {
   const reason = record?.shutdownReason;
-  const panic = panicReason(consoleTail);
+  const consoleTail = console.slice(-TAIL_LINES);
+  // A panic is followed by a trace that is longer than what is worth showing.
+  const panic = panicReason(console);
   // With panic=-1 the kernel restarts after a panic, and -no-reboot makes that the end: only the console tells the two apart.
   if (panic !== undefined && (reason === undefined || reason === "guest-reset" || reason === "guest-panic")) {
     return { cause: "guest-panic", message: `the guest's kernel panicked: ${panic}`, consoleTail };

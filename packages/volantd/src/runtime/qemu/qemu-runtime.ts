@@ -34,6 +34,8 @@ import { childExit, Watch } from "./watch.ts";
 
 /** QEMU answers 60 to 100 ms after its start; a host where many start at once may take longer. */
 const LAUNCH_TIMEOUT_MS = 30_000;
+/** How far back the reason of a panic is looked for. */
+const SEARCHED_LINES = 400;
 const ROTATE_INTERVAL_MS = 10_000;
 /** A killed process is gone within milliseconds, unless the kernel holds it in the middle of I/O. */
 const KILL_TIMEOUT_MS = 10_000;
@@ -219,10 +221,13 @@ export class QemuRuntime implements Runtime {
       await using file = await openRegular(exitRecordPath(paths, generation));
       if (file !== undefined) record = parseExitRecord(await file.readFile("utf8"), generation);
     }
-    let tail = tailLines(await readTail(paths.console));
     // The console may have been moved away a moment ago.
-    if (tail.length === 0) tail = tailLines(await readTail(this.#archivePath(vmId)));
-    return describeExit(record, tail, tailLines(await readTail(paths.hypervisorLog)));
+    const parts = [await readTail(this.#archivePath(vmId)), await readTail(paths.console)];
+    return describeExit(
+      record,
+      tailLines(Buffer.concat(parts), SEARCHED_LINES),
+      tailLines(await readTail(paths.hypervisorLog)),
+    );
   }
 
   async removeFolder(vmId: number): Promise<void> {
