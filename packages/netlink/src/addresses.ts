@@ -32,6 +32,7 @@ export interface AddressAdd {
   readonly flags?: readonly AddressFlag[];
   readonly metric?: number;
   readonly validSeconds?: number;
+  /** At most `validSeconds`, and by default as long. */
   readonly preferredSeconds?: number;
   /** Changes the address when it is there already, instead of failing with EEXIST. */
   readonly replace?: boolean;
@@ -65,7 +66,7 @@ export class Addresses {
   async add(address: AddressAdd): Promise<void> {
     const operation = "add address";
     const object = this.#check(operation, address);
-    const { replace = false, broadcast: wanted, ...rest } = address;
+    const { replace = false, broadcast: wanted, validSeconds, preferredSeconds = validSeconds, ...rest } = address;
     const broadcast = wanted === "auto" ? broadcastAddress(address.address, address.prefixLength) : wanted;
     if (broadcast !== undefined) checkIp(operation, broadcast);
     const link = await resolveIndex(address.link, operation, object);
@@ -74,7 +75,7 @@ export class Addresses {
       object,
       type: RTM_NEWADDR,
       flags: NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL),
-      write: (writer) => writeAddress(writer, { ...rest, broadcast, link }),
+      write: (writer) => writeAddress(writer, { ...rest, validSeconds, preferredSeconds, broadcast, link }),
     });
   }
 

@@ -14,6 +14,7 @@ export type Topic = keyof typeof GROUPS;
 /**
  * `set` is new or changed, the object being what it is now; `delete` is gone, the object being what it last was.
  * `bridge-port` is a bridge about one of its ports: `delete` means that the link was detached, not that it is gone.
+ * The kernel keeps quiet about some changes of a link that is down (its alias, its group).
  * `overrun` means that events were lost, because they came faster than they were taken: read the tables again.
  */
 export type NetlinkEvent =

@@ -139,8 +139,8 @@ export class Links {
   }
 
   /**
-   * Makes a link and returns it. EEXIST when the name is taken. An alias takes a second message (the kernel ignores it in
-   * the first); when that fails, the link is deleted again.
+   * Makes a link and returns it. EEXIST when the name is taken. An alias takes a message more (the kernel ignores it in
+   * the first), and so does bringing a veth's peer up; when one fails, the link is deleted again.
    */
   async create(options: LinkCreate): Promise<Link> {
     const operation = `create ${options.kind}`;
@@ -159,6 +159,8 @@ export class Links {
       },
     });
     try {
+      // The kernel makes the peer first, and refuses to bring it up while it is alone.
+      if (options.kind === "veth" && options.peer.up === true) await this.set(options.peer.name, { up: true });
       if (options.alias !== undefined) await this.set(name, { alias: options.alias });
       const link = await this.get(name);
       if (link === undefined)
@@ -323,7 +325,9 @@ async function kindWriter(operation: string, options: LinkCreate): Promise<(writ
       checkLinkName(operation, peer.name);
       if (peer.mac !== undefined) checkMac(operation, peer.name, peer.mac);
       return (writer) =>
-        writeKind(writer, "veth", () => writer.attribute(VETH_INFO_PEER, () => writeLink(writer, 0, peer)));
+        writeKind(writer, "veth", () =>
+          writer.attribute(VETH_INFO_PEER, () => writeLink(writer, 0, { name: peer.name, mac: peer.mac })),
+        );
     }
     case "vxlan": {
       checkNumber(operation, options.name, "the vni", options.vni, [0, MAX_VNI]);

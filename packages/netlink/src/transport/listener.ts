@@ -57,6 +57,7 @@ export class Listener {
 
   /** The messages of the next datagram. They share this listener's memory until the next call. */
   async next(): Promise<Received> {
+    let overrun = false;
     for (;;) {
       if (this.closed) return "closed";
       this.#datagrams += 1;
@@ -65,10 +66,13 @@ export class Listener {
         continue;
       }
       const length = receiveNow(this.#libc, this.#fd, this.#buffer);
-      if (length > this.#buffer.length || length === -ENOBUFS) return "overrun";
-      if (length > 0) return decodeMessages(this.#buffer.subarray(0, length));
-      if (length === -EAGAIN) await this.#readable();
+      // After an overrun the kernel drops further messages without another word until the queue has been emptied: so
+      // empty it, before the reader is told to read the tables again.
+      if (length > this.#buffer.length || length === -ENOBUFS) overrun = true;
+      else if (length === -EAGAIN && overrun) return "overrun";
+      else if (length === -EAGAIN) await this.#readable();
       else if (length < 0 && length !== -EINTR) throw errnoError(-length, "receive events");
+      else if (length > 0 && !overrun) return decodeMessages(this.#buffer.subarray(0, length));
     }
   }
 
