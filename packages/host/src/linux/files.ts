@@ -1,6 +1,6 @@
 /** Files that must be whole or not there at all, whenever the machine stops. */
 import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 
 function hasCode(error: unknown, ...codes: string[]): boolean {
   return error instanceof Error && "code" in error && codes.includes(String(error.code));
@@ -34,9 +34,14 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
+/** Where a file is written before it is put in place: one name, so that what a killed process left is found again. */
+function newFile(path: string): string {
+  return join(dirname(path), `.${basename(path)}.volant-new`);
+}
+
 /** Puts a file in place as a whole, on the disk when this resolves. Its folder must exist. */
 export async function writeTextFile(path: string, content: string, mode: number): Promise<void> {
-  const temporary = join(dirname(path), `.${process.pid}.volant-new`);
+  const temporary = newFile(path);
   await rm(temporary, { force: true });
   const file = await open(temporary, "wx", mode);
   try {
@@ -54,9 +59,10 @@ export async function writeTextFile(path: string, content: string, mode: number)
   await syncFolder(dirname(path));
 }
 
-/** Removes a file if it is there, on the disk when this resolves. */
+/** Removes a file if it is there, and what a writer that was killed left of it; on the disk when this resolves. */
 export async function deleteFile(path: string): Promise<void> {
   try {
+    await rm(newFile(path), { force: true });
     await rm(path);
   } catch (error) {
     if (hasCode(error, "ENOENT", "ENOTDIR")) return;

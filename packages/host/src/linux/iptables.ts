@@ -46,8 +46,12 @@ async function observeContainers(iptables: string): Promise<Containers> {
   };
 }
 
-/** Which of the rules are in place. Looking creates nothing: iptables makes a chain only to put a rule into it. */
-export async function observeFirewall(rules: readonly FirewallRule[]): Promise<ObservedFirewall> {
+/**
+ * Which of the rules are in place. Looking creates nothing: iptables makes a chain only to put a rule into it.
+ *
+ * @param everything list tables and chains although no rule is missing: three programs less to run, where it is not asked for
+ */
+export async function observeFirewall(rules: readonly FirewallRule[], everything: boolean): Promise<ObservedFirewall> {
   const program = await findProgram("iptables");
   if (program === undefined) return { state: "missing" };
   const present: string[] = [];
@@ -56,7 +60,8 @@ export async function observeFirewall(rules: readonly FirewallRule[]): Promise<O
     if (result.status === 0) present.push(ruleKey(rule));
     else if (result.status !== NOT_THERE) return { state: "unusable", reason: complaint(result) };
   }
-  return { state: "usable", rules: present, containers: await observeContainers(program) };
+  const containers = everything || present.length < rules.length ? await observeContainers(program) : undefined;
+  return { state: "usable", rules: present, containers };
 }
 
 async function change(args: readonly string[], what: string): Promise<void> {
@@ -69,8 +74,8 @@ async function change(args: readonly string[], what: string): Promise<void> {
 }
 
 async function isPresent(rule: FirewallRule): Promise<boolean> {
-  const firewall = await observeFirewall([rule]);
-  return firewall.state === "usable" && firewall.rules.length > 0;
+  const program = await findProgram("iptables");
+  return program !== undefined && (await runProgram(program, checkArguments(rule))).status === 0;
 }
 
 /** Puts the rule first in its chain, unless it is there. */

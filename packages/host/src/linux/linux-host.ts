@@ -57,8 +57,8 @@ export class LinuxHost implements SetupHost {
       kernel,
       recordedNamespaceAlive: elsewhere && (await isNamespaceAlive(recorded.networkNamespace)),
       network: await observeNetwork(),
-      sysctls: await observeSysctls(request.allSysctls),
-      firewall: root ? await observeFirewall(request.rules) : await unseenFirewall(),
+      sysctls: await observeSysctls(request.everything),
+      firewall: root ? await observeFirewall(request.rules, request.everything) : await unseenFirewall(),
       service: await observeService(request.serviceFile),
     };
   }

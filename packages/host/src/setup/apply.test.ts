@@ -260,6 +260,21 @@ test("undo refuses, naming them, while the bridge has ports; then it works", asy
   assert.equal(host.state.record, undefined);
 });
 
+test("what bears our mark is undone although the record was lost, once set-up ran again", async () => {
+  const host = new ModelHost(modelState());
+  await runSetup(host, settings);
+  host.state.record = undefined;
+  await runSetup(host, settings);
+  await undoSetup(host);
+  assert.deepEqual(
+    host.state.links.map(({ name }) => name),
+    ["lo", "eth0"],
+  );
+  assert.deepEqual(host.state.rules, {});
+  // Whoever turned it on, the record does not say.
+  assert.equal(host.state.sysctls[FORWARDING], "1");
+});
+
 test("undo without a record does nothing, and says so", async () => {
   const host = new ModelHost(modelState());
   host.root = false;

@@ -5,6 +5,7 @@ import type { SetupHost } from "./host-port.ts";
 import { planSetup } from "./plan.ts";
 import type { Refusal, SetupAction, SetupPlan } from "./plan.ts";
 import {
+  effectKey,
   emptyRecord,
   findEffect,
   isStale,
@@ -53,7 +54,7 @@ export async function previewSetup(host: SetupHost, settings: SetupSettings): Pr
     rules: managedRules(settings),
     serviceFile: settings.serviceFile,
     record,
-    allSysctls: false,
+    everything: false,
   });
   return planSetup(settings, observed, record);
 }
@@ -88,7 +89,7 @@ async function setUp(host: SetupHost, settings: SetupSettings, options: SetupOpt
     rules: managedRules(settings),
     serviceFile: settings.serviceFile,
     record: stored,
-    allSysctls: false,
+    everything: false,
   });
   const plan = planSetup(settings, observed, stored);
   const refused = refusalError(observed.root ? plan.refusals : [NEEDS_ROOT]);
@@ -96,7 +97,7 @@ async function setUp(host: SetupHost, settings: SetupSettings, options: SetupOpt
 
   const base = stored ?? emptyRecord(settings, observed.kernel, await host.missingFolders());
   const upToDate = stored?.state === "applied" && !isStale(stored, observed.kernel) && sameSettings(stored, settings);
-  if (upToDate && plan.actions.every((action) => !action.needed)) {
+  if (upToDate && plan.actions.every((action) => !action.needed && !isUnrecorded(action, stored))) {
     for (const { title } of plan.actions) options.onProgress?.({ title, outcome: "unchanged" });
     return plan;
   }
@@ -117,6 +118,11 @@ function sameSettings(record: SetupRecord, settings: SetupSettings): boolean {
   return JSON.stringify(mergeSettings(record, settings)) === JSON.stringify(recordedSettings(record.settings));
 }
 
+/** Whether the record must tell of what is there already. */
+function isUnrecorded({ needed, ours, effect }: SetupAction, record: SetupRecord): boolean {
+  return !needed && ours === true && effect !== undefined && findEffect(record, effectKey(effect)) === undefined;
+}
+
 /** Carries the needed actions out in order, each recorded before it begins. The record is complete when this resolves. */
 async function applyPlan(
   host: SetupHost,
@@ -125,6 +131,9 @@ async function applyPlan(
   options: SetupOptions,
 ): Promise<void> {
   let record = start;
+  for (const action of actions) {
+    if (action.effect !== undefined && isUnrecorded(action, record)) record = withEffect(record, action.effect);
+  }
   await host.writeRecord(record);
   for (const { title, needed, operations, effect } of actions) {
     if (!needed) {
@@ -189,7 +198,7 @@ async function takeBack(host: SetupHost, options: SetupOptions, dryRun: boolean)
     rules: stored.effects.flatMap((effect) => (effect.kind === "rule" ? [effect.rule] : [])),
     serviceFile: stored.settings.serviceFile,
     record: stored,
-    allSysctls: true,
+    everything: true,
   });
   const { steps, refusals } = planUndo(stored, observed);
   const refused = refusalError(observed.root || dryRun ? refusals : [NEEDS_ROOT]);

@@ -9,8 +9,8 @@ export interface ObserveRequest {
   /** The unit's file; empty when there is none to look at. */
   readonly serviceFile: string;
   readonly record: SetupRecord | undefined;
-  /** Read every setting that forwarding could have changed, although forwarding is on. */
-  readonly allSysctls: boolean;
+  /** Look also at what only an undo needs: settings that forwarding changed while it is on, chains while all rules are there. */
+  readonly everything: boolean;
 }
 
 export interface SetupHost {

@@ -122,7 +122,7 @@ test("a default route on the bridge is refused", async () => {
 test("what can't be looked at is planned as absent; for root a missing iptables is a refusal", async () => {
   const host = new ModelHost(modelState());
   const settings = checkSettings(setupRequest());
-  const seen = await host.observe({ rules: [], serviceFile: "", record: undefined, allSysctls: false });
+  const seen = await host.observe({ rules: [], serviceFile: "", record: undefined, everything: false });
   const blind = { ...seen, root: false, network: undefined, sysctls: {}, firewall: { state: "missing" as const } };
   const plan = planSetup(settings, blind, undefined);
   assert.deepEqual(plan.refusals, []);

@@ -27,6 +27,8 @@ export interface SetupAction {
   readonly operations: readonly Operation[];
   /** What to write into the record first; undefined when there is nothing to undo. */
   readonly effect: Effect | undefined;
+  /** What is there bears our mark: a record that was lost must tell of it again, or undo would leave it. */
+  readonly ours?: boolean;
 }
 
 export interface SetupPlan {
@@ -69,7 +71,7 @@ export function planSetup(settings: SetupSettings, observed: ObservedHost, store
   const actions = [
     ...bridge.actions,
     planForwarding(observed),
-    ...managedRules(settings).map((rule) => planRule(settings, rule, observed)),
+    ...managedRules(settings).map((rule) => ({ ...planRule(settings, rule, observed), ours: bridge.own })),
     ...service.actions,
   ];
   return { actions, refusals, notes };
@@ -153,7 +155,7 @@ function planBridge(
   settings: SetupSettings,
   observed: ObservedHost,
   record: SetupRecord | undefined,
-): { readonly actions: SetupAction[]; readonly refusals: readonly Refusal[] } {
+): { readonly actions: SetupAction[]; readonly refusals: readonly Refusal[]; readonly own: boolean } {
   const name = settings.bridge;
   const mac = bridgeMac(settings);
   const alias = bridgeAlias(settings);
@@ -176,6 +178,7 @@ function planBridge(
       needed: !own,
       operations: [{ kind: "create_bridge", link: name, mac, alias }],
       effect: { kind: "bridge", link: name, mac },
+      ours: own,
     });
     if (link !== undefined && link.mac !== mac) {
       const operations: Operation[] = [{ kind: "set_mac", link: name, mac }];
@@ -222,7 +225,7 @@ function planBridge(
       effect: { kind: "up", link: name },
     },
   );
-  return { actions, refusals };
+  return { actions, refusals, own };
 }
 
 function planForwarding(observed: ObservedHost): SetupAction {

@@ -117,7 +117,7 @@ function undoEffect(effect: Effect, record: SetupRecord, observed: ObservedHost)
     case "forwarding":
       return undoForwarding(effect, record, observed);
     case "rule":
-      return undoRule(effect, observed);
+      return undoRule(effect, record, observed);
     case "file": {
       const { path, content, before } = effect;
       const title = `file ${path}`;
@@ -181,15 +181,18 @@ export function forwardingTargets(
   return targets;
 }
 
-function undoRule(effect: Effect & { kind: "rule" }, { firewall }: ObservedHost): Outcome {
+function undoRule(effect: Effect & { kind: "rule" }, record: SetupRecord, { firewall }: ObservedHost): Outcome {
   const rule: FirewallRule = effect.rule;
   const title = `rule ${rule.match.join(" ")} in ${rule.chain}`;
   if (firewall.state !== "usable") return gone(title);
   const operations: Operation[] = [];
   if (firewall.rules.includes(ruleKey(rule))) operations.push({ kind: "delete_rule", rule });
   const chain = firewall.containers?.chains.find(({ table, name }) => table === rule.table && name === rule.chain);
-  // An empty chain that accepts has no effect; with another policy it is somebody's will.
-  const removeChain = effect.chainExisted === false && chain?.policy === "accept";
+  const first = record.effects.find(
+    (other) => other.kind === "rule" && other.rule.table === rule.table && other.rule.chain === rule.chain,
+  );
+  // The chain goes with its rule that is undone last. An empty one that accepts has no effect; another policy is somebody's will.
+  const removeChain = effect === first && effect.chainExisted === false && chain?.policy === "accept";
   if (removeChain) {
     const tableToo = effect.tableExisted === false;
     operations.push({ kind: "remove_empty_chain", table: rule.table, chain: rule.chain, tableToo });

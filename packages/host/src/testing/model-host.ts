@@ -96,7 +96,7 @@ export class ModelHost implements SetupHost {
 
   async observe(request: ObserveRequest): Promise<ObservedHost> {
     const { state } = this;
-    const forwardingOnly = state.sysctls[FORWARDING] === "1" && !request.allSysctls;
+    const forwardingOnly = state.sysctls[FORWARDING] === "1" && !request.everything;
     return await Promise.resolve(
       structuredClone({
         root: this.root,
