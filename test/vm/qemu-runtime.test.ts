@@ -291,6 +291,12 @@ test("a panic and a kill from outside are told apart, and what happened is said"
   assert.match(panic.message, /Attempted to kill init/);
   const kill = await runtime.exitReport(11, 1);
   assert.deepEqual([kill.cause, kill.message], ["host-signal", "the hypervisor was ended by SIGKILL"]);
+  // The next run is not told with the words of this one, whose console is kept aside.
+  const next = await runtime.launch(await spec(10, "idle", { generation: 2 }), AbortSignal.timeout(20_000));
+  await runtime.kill(next);
+  const second = await runtime.exitReport(10, 2);
+  assert.deepEqual([second.cause, second.message], ["host-signal", "the hypervisor was ended by SIGKILL"]);
+  assert.match(readFileSync(join(logDir, "vm-10.console.previous.log"), "latin1"), /Attempted to kill init/);
   // Both are gone: neither is an error.
   await runtime.kill(victim);
   await runtime.pressPowerButton(victim);

@@ -1,7 +1,7 @@
 /**
  * A guest's console on disk. Three bounds, since a guest may print without end: the hypervisor can't write more than {@link MAX_FILE_BYTES} to the file
  * (RLIMIT_FSIZE), which holds while volantd is dead; volantd, while it lives, moves what is there to an archive from {@link ROTATE_AT_BYTES} on; and there
- * is one archive, which the next one replaces.
+ * is one archive, which the next one replaces, besides one of the run before.
  */
 import { constants } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";

@@ -43,11 +43,19 @@ export interface ProcessScan {
   uidOf(vmId: number): number;
 }
 
+/** What an earlier scan found, by pid: a process that is still the same need not be asked for its arguments again. */
+export type KnownProcesses = Map<number, HypervisorProcess>;
+
 /**
  * All live processes of an installation. The arguments of a process are its own word, so a mark is believed only where program and owner fit:
  * no unprivileged user can pass a process of his for a hypervisor.
+ *
+ * @param known kept by the caller from one scan to the next, and brought up to date here
  */
-export async function scanProcesses(scan: ProcessScan): Promise<HypervisorProcess[]> {
+export async function scanProcesses(
+  scan: ProcessScan,
+  known: KnownProcesses = new Map(),
+): Promise<HypervisorProcess[]> {
   const programs = new Set(scan.programs.map((name) => name.slice(0, COMM_BYTES)));
   const found: HypervisorProcess[] = [];
   let count = 0;
@@ -58,13 +66,21 @@ export async function scanProcesses(scan: ProcessScan): Promise<HypervisorProces
     const pid = Number(entry);
     const stat = processStat(pid);
     if (stat === undefined || !programs.has(stat.comm) || !isAlive(stat)) continue;
-    const mark = findProcessMark(read(`/proc/${pid}/cmdline`) ?? "");
-    if (mark === undefined || mark.installation !== scan.installation) continue;
-    const owner = ownerOf(pid);
-    if (owner !== 0 && owner !== scan.uidOf(mark.vmId)) continue;
-    found.push({ vmId: mark.vmId, generation: mark.generation, pid, startTicks: stat.startTicks });
+    const before = known.get(pid);
+    const process = before?.startTicks === stat.startTicks ? before : identify(scan, pid, stat.startTicks);
+    if (process !== undefined) found.push(process);
   }
+  known.clear();
+  for (const process of found) known.set(process.pid, process);
   return found;
+}
+
+function identify(scan: ProcessScan, pid: number, startTicks: bigint): HypervisorProcess | undefined {
+  const mark = findProcessMark(read(`/proc/${pid}/cmdline`) ?? "");
+  if (mark === undefined || mark.installation !== scan.installation) return undefined;
+  const owner = ownerOf(pid);
+  if (owner !== 0 && owner !== scan.uidOf(mark.vmId)) return undefined;
+  return { vmId: mark.vmId, generation: mark.generation, pid, startTicks };
 }
 
 function ownerOf(pid: number): number | undefined {

@@ -1,35 +1,27 @@
 /** The QEMU runtime: launches, finds again, watches and ends hypervisor processes. */
-import { spawn, type ChildProcess } from "node:child_process";
-import { closeSync, constants, fstatSync, openSync, writeFileSync } from "node:fs";
+import type { ChildProcess } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { VolantError } from "@volant/contract";
-import { closeTap, openTap } from "@volant/netlink";
 import { archiveConsole, MAX_FILE_BYTES, readTail, tailLines } from "../console-log.ts";
-import { isRunning, scanProcesses, startTicksOf } from "../process-table.ts";
+import { isRunning, type KnownProcesses, scanProcesses, startTicksOf } from "../process-table.ts";
 import type { ExitReport, GuestSockets, HypervisorProcess, LaunchSpec, Runtime, RuntimeInfo } from "../runtime.ts";
 import {
   checkRuntimeDir,
   exitRecordPath,
   listVmFolders,
-  ListeningSocket,
   makeVmFolder,
   openRegular,
   vmPaths,
+  type VmPaths,
 } from "../vm-folder.ts";
-import type { VmPaths } from "../vm-folder.ts";
-import {
-  chooseMachine,
-  confinedCommand,
-  LAUNCH_CHAIN,
-  qemuArguments,
-  type Machine,
-  type MachineFacts,
-} from "./argv.ts";
+import { chooseMachine, LAUNCH_CHAIN, qemuArguments, type Machine, type MachineFacts } from "./argv.ts";
 import { describeExit, parseExitRecord, type ExitRecord } from "./exit-report.ts";
 import { findQemu, kvmAccess, qemuVersion, readCpuFacts } from "./host-facts.ts";
 import { vmIdentity } from "./identity.ts";
 import { QmpError } from "./qmp-codec.ts";
+import { SEARCH_PATH, startHypervisor } from "./start.ts";
 import { childExit, Watch } from "./watch.ts";
 
 /** QEMU answers 60 to 100 ms after its start; a host where many start at once may take longer. */
@@ -39,9 +31,6 @@ const SEARCHED_LINES = 400;
 const ROTATE_INTERVAL_MS = 10_000;
 /** A killed process is gone within milliseconds, unless the kernel holds it in the middle of I/O. */
 const KILL_TIMEOUT_MS = 10_000;
-/** The guest is more likely to be what the kernel ends when memory runs out than what serves all guests (proc_pid_oom_score_adj(5)). */
-const OOM_SCORE_ADJ = 200;
-const SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 export interface RuntimeLog {
   info(fields: object, message: string): void;
@@ -74,6 +63,7 @@ export class QemuRuntime implements Runtime {
   readonly #runtimeDir: string;
   readonly #setup: Setup;
   readonly #watches = new Map<string, Watch>();
+  readonly #known: KnownProcesses = new Map();
   readonly #closing = new AbortController();
   #rotation: Promise<void> = Promise.resolve();
 
@@ -126,11 +116,12 @@ export class QemuRuntime implements Runtime {
   }
 
   async observe(): Promise<readonly HypervisorProcess[]> {
-    return await scanProcesses({
+    const scan = {
       installation: this.#options.installation,
       programs: [...LAUNCH_CHAIN, basename(this.info.path)],
-      uidOf: (vmId) => vmIdentity(vmId).uid,
-    });
+      uidOf: (vmId: number) => vmIdentity(vmId).uid,
+    };
+    return await scanProcesses(scan, this.#known);
   }
 
   async listFolders(): Promise<readonly number[]> {
@@ -141,10 +132,11 @@ export class QemuRuntime implements Runtime {
     signal.throwIfAborted();
     const args = qemuArguments(this.#options.installation, spec, this.#setup.facts);
     const paths = this.#paths(spec.vmId);
-    // The console of the run before this one is kept until the next one needs the archive.
-    await this.#archive(spec.vmId, true);
+    await this.#keepPreviousConsole(spec.vmId);
     await makeVmFolder(paths);
-    const child = await this.#spawn(spec, paths, args);
+    const groups = this.#setup.groups;
+    const confinement = { ...this.identity(spec.vmId), groups, maxFileBytes: MAX_FILE_BYTES };
+    const child = await startHypervisor({ spec, paths, confinement, program: this.info.path, args });
     const startTicks = startTicksOf(child.pid as number);
     if (startTicks === undefined) {
       await childExit(child);
@@ -233,7 +225,7 @@ export class QemuRuntime implements Runtime {
   async removeFolder(vmId: number): Promise<void> {
     await this.#rotation;
     await rm(this.#paths(vmId).folder, { recursive: true, force: true });
-    await rm(this.#archivePath(vmId), { force: true });
+    for (const path of [this.#archivePath(vmId), this.#previousPath(vmId)]) await rm(path, { force: true });
   }
 
   async close(): Promise<void> {
@@ -251,46 +243,8 @@ export class QemuRuntime implements Runtime {
     return join(this.#options.logDir, `vm-${vmId}.console.log`);
   }
 
-  /** Starts the exec chain that ends in QEMU. Everything that the process is given is closed here again, whatever happens. */
-  async #spawn(spec: LaunchSpec, paths: VmPaths, args: readonly string[]): Promise<ChildProcess> {
-    const { elfPath, bzImagePath } = spec.kernel;
-    const descriptors: number[] = [];
-    const sockets: ListeningSocket[] = [];
-    let tap: number | undefined;
-    const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_EXCL;
-    try {
-      descriptors.push(openImage(elfPath ?? bzImagePath, "kernel", "run: volar kernel install"));
-      descriptors.push(openImage(spec.initrdPath, "boot image"));
-      descriptors.push(openSync(paths.console, append, 0o600));
-      const log = openSync(paths.hypervisorLog, append, 0o600);
-      descriptors.push(log);
-      for (const path of [paths.qmp, paths.control, paths.stream, paths.serial]) {
-        sockets.push(await ListeningSocket.bind(path));
-      }
-      if (spec.network !== undefined) tap = openTapFor(spec.name, spec.network.tap);
-      const identity = this.identity(spec.vmId);
-      const confinement = { ...identity, groups: this.#setup.groups, maxFileBytes: MAX_FILE_BYTES };
-      const [command, ...rest] = confinedCommand(confinement, this.info.path, args) as [string, ...string[]];
-      const given = [
-        ...descriptors.slice(0, 3),
-        ...sockets.map((socket) => socket.fd),
-        ...(tap === undefined ? [] : [tap]),
-      ];
-      for (const socket of sockets) socket.publish();
-      const child = spawn(command, rest, {
-        cwd: "/",
-        detached: true,
-        env: { PATH: SEARCH_PATH, LC_ALL: "C" },
-        stdio: ["ignore", log, log, ...given],
-      });
-      if (child.pid === undefined) throw await spawnFailure(child, command);
-      protectFromOom(child.pid);
-      return child;
-    } finally {
-      for (const socket of sockets) socket.close();
-      for (const fd of descriptors) closeSync(fd);
-      if (tap !== undefined) await closeTap(tap);
-    }
+  #previousPath(vmId: number): string {
+    return join(this.#options.logDir, `vm-${vmId}.console.previous.log`);
   }
 
   #watch(process: HypervisorProcess, child?: ChildProcess): Watch {
@@ -314,14 +268,21 @@ export class QemuRuntime implements Runtime {
   #rotateAll(): void {
     const vmIds = new Set([...this.#watches.values()].map((watch) => watch.process.vmId));
     this.#rotation = this.#rotation.then(async () => {
-      for (const vmId of vmIds) await this.#archive(vmId, false);
+      for (const vmId of vmIds) await this.#archive(vmId, this.#archivePath(vmId), false);
     });
   }
 
+  /** The last run's console is kept until the next launch, apart from this run's: a report must not quote the one for the other. */
+  async #keepPreviousConsole(vmId: number): Promise<void> {
+    await this.#rotation;
+    await this.#archive(vmId, this.#previousPath(vmId), true);
+    await rm(this.#archivePath(vmId), { force: true });
+  }
+
   /** A full disk must neither keep a VM from starting nor end volantd. */
-  async #archive(vmId: number, always: boolean): Promise<void> {
+  async #archive(vmId: number, to: string, always: boolean): Promise<void> {
     try {
-      await archiveConsole(this.#paths(vmId).console, this.#archivePath(vmId), always);
+      await archiveConsole(this.#paths(vmId).console, to, always);
     } catch (error) {
       this.#options.log.warn({ vmId, error }, "the console's log can't be moved to its archive");
     }
@@ -332,54 +293,6 @@ export class QemuRuntime implements Runtime {
     const words = said.length === 0 ? "it said nothing" : said.slice(-3).join("; ");
     const status = child.signalCode ?? `status ${child.exitCode}`;
     return new VolantError("not_ready", `the hypervisor of VM ${spec.name} ended at its start (${status}): ${words}`);
-  }
-}
-
-/** Opens a file that the hypervisor will open anew under a user of its own: that user must be allowed to. */
-function openImage(path: string, what: string, hint?: string): number {
-  let fd: number;
-  try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (error) {
-    const reason = (error as NodeJS.ErrnoException).code === "ENOENT" ? "does not exist" : "can't be read";
-    throw new VolantError("not_ready", `the ${what} ${path} ${reason}`, {
-      cause: error,
-      ...(hint === undefined ? {} : { hint }),
-    });
-  }
-  const status = fstatSync(fd);
-  if (status.isFile() && (status.mode & 0o004) !== 0) return fd;
-  closeSync(fd);
-  throw new VolantError("not_ready", `the ${what} ${path} is no file that everybody may read`, {
-    hint: `run: chmod a+r ${path}`,
-  });
-}
-
-function openTapFor(name: string, tap: string): number {
-  try {
-    return openTap(tap);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new VolantError("not_ready", `the tap ${tap} of VM ${name} can't be opened: ${why}`, { cause: error });
-  }
-}
-
-/** Why a child did not come to be: Node tells in an event, a moment after. */
-async function spawnFailure(child: ChildProcess, command: string): Promise<VolantError> {
-  const error = await new Promise<NodeJS.ErrnoException>((tell) => child.once("error", tell));
-  const missing = error.code === "ENOENT";
-  const message = missing ? `the program ${command} is missing` : `${command} can't be started (${error.code})`;
-  return new VolantError("not_ready", message, {
-    cause: error,
-    ...(missing ? { hint: "apt-get install util-linux coreutils" } : {}),
-  });
-}
-
-function protectFromOom(pid: number): void {
-  try {
-    writeFileSync(`/proc/${pid}/oom_score_adj`, String(OOM_SCORE_ADJ));
-  } catch {
-    // Gone already, which the launch will notice; or the host forbids it, and the default serves.
   }
 }
 
