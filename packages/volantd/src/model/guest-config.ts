@@ -1,26 +1,8 @@
-/** What a guest is told over the link to its agent: docs/agent-protocol.md, `PUT /v1/config`. Field names are the wire's. */
-import type { HealthCheck, NetworkMode, Workload } from "@volant/contract";
+/** What a guest is told over the link to its agent at each start. */
+import type { GuestConfig, GuestNetwork } from "../guest/guest-config.ts";
 import { formatAddress, type AddressPool } from "./address.ts";
 import { hostnameOf } from "./hostname.ts";
 import type { VmSpec } from "./vm-spec.ts";
-
-export interface GuestNetwork {
-  readonly mode: NetworkMode;
-  readonly address?: string;
-  readonly prefix_length?: number;
-  readonly gateway?: string;
-  readonly mac?: string;
-}
-
-export interface GuestSettings {
-  /** The same version again changes nothing in the guest. */
-  readonly config_version: string;
-  readonly hostname: string;
-  readonly network: GuestNetwork;
-  readonly nameservers: readonly string[];
-  readonly workload: Workload & { readonly restart: "always" };
-  readonly health_check?: HealthCheck;
-}
 
 export interface GuestSettingsInput {
   readonly spec: VmSpec;
@@ -34,30 +16,35 @@ export interface GuestSettingsInput {
   readonly nameservers: readonly string[];
 }
 
-/** The configuration for one start of a VM. */
-export function guestSettings(input: GuestSettingsInput): GuestSettings {
-  const { spec, address, pool } = input;
-  const { manifest } = spec;
-  const network: GuestNetwork =
-    address === undefined
-      ? { mode: spec.mode, ...(spec.mode === "vsock" ? {} : { mac: input.mac }) }
-      : {
-          mode: spec.mode,
-          address: formatAddress(address),
-          prefix_length: pool.subnet.prefixLength,
-          gateway: formatAddress(pool.gateway),
-          mac: input.mac,
-        };
+function guestNetwork({ spec, address, pool, mac }: GuestSettingsInput): GuestNetwork {
+  if (spec.mode === "vsock") return { mode: spec.mode };
+  if (address === undefined) return { mode: spec.mode, mac };
   return {
-    config_version: `${input.vmId}-${input.generation}`,
+    mode: spec.mode,
+    address: formatAddress(address),
+    prefixLength: pool.subnet.prefixLength,
+    gateway: formatAddress(pool.gateway),
+    mac,
+  };
+}
+
+/** The configuration for one start of a VM. */
+export function guestSettings(input: GuestSettingsInput): GuestConfig {
+  const { spec } = input;
+  const { workload, health_check: healthCheck } = spec.manifest;
+  return {
+    configVersion: `${input.vmId}-${input.generation}`,
     hostname: hostnameOf(spec.name),
-    network,
+    network: guestNetwork(input),
     nameservers: spec.config.nameservers ?? input.nameservers,
     workload: {
-      ...manifest.workload,
-      env: { ...manifest.workload.env, ...spec.config.env },
+      baseUrl: workload.base_url,
+      entrypoint: workload.entrypoint ?? [],
+      env: { ...workload.env, ...spec.config.env },
+      workdir: workload.workdir,
       restart: "always",
     },
-    ...(manifest.health_check === undefined ? {} : { health_check: manifest.health_check }),
+    healthCheck:
+      healthCheck === undefined ? undefined : { endpoint: healthCheck.endpoint, timeoutMs: healthCheck.timeout_ms },
   };
 }

@@ -122,13 +122,13 @@ test("the guest is told its network, and the VM's environment wins over the mani
   assert.deepEqual(settings.network, {
     mode: "bridged",
     address: "192.168.127.2",
-    prefix_length: 24,
+    prefixLength: 24,
     gateway: "192.168.127.1",
     mac: "02:00:00:00:00:07",
   });
-  assert.deepEqual(settings.workload.env, { A: "1", B: "2" });
-  assert.equal(settings.workload.restart, "always");
-  assert.equal(settings.config_version, "7-3");
+  assert.deepEqual(settings.workload?.env, { A: "1", B: "2" });
+  assert.equal(settings.workload?.restart, "always");
+  assert.equal(settings.configVersion, "7-3");
   assert.deepEqual(settings.nameservers, ["9.9.9.9"]);
 });
 

@@ -41,7 +41,10 @@ export function requestedPlugin(request: CreateVmRequest): string | undefined {
 
 function checkWord(where: string, value: string): void {
   if (!/^[\x21\x23-\x7e]*$/.test(value)) {
-    throw new VolantError("invalid", `${where} must not contain spaces, quotes, control characters or letters beyond ASCII`);
+    throw new VolantError(
+      "invalid",
+      `${where} must not contain spaces, quotes, control characters or letters beyond ASCII`,
+    );
   }
 }
 

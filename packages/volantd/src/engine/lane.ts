@@ -1,0 +1,38 @@
+import type { HypervisorProcess } from "../runtime/runtime.ts";
+import type { Shutdown } from "../plan/observed.ts";
+import type { GuestSession } from "./guest-session.ts";
+
+export interface StepFailure {
+  readonly message: string;
+  readonly attempts: number;
+  readonly retryAtMs: number;
+}
+
+/** What the engine holds of one VM between two looks at it. None of it needs to survive: it is found out again. */
+export class Lane {
+  readonly vmId: number;
+  /** A pass is under way: one VM's steps never run beside each other. */
+  busy = false;
+  /** Something happened since the last look. */
+  dirty = false;
+  /** The last pass found nothing to do, nothing to wait for, and nothing wrong. */
+  settled = false;
+  session: GuestSession | undefined;
+  shutdowns: Shutdown[] = [];
+  failure: StepFailure | undefined;
+  /** The process of the current generation, as last seen. */
+  process: HypervisorProcess | undefined;
+  /** What the last process left to say. */
+  lastWords: readonly string[] = [];
+  timer: NodeJS.Timeout | undefined;
+  readonly waiters = new Set<() => void>();
+
+  constructor(vmId: number) {
+    this.vmId = vmId;
+  }
+
+  /** Told after each pass. */
+  notify(): void {
+    for (const waiter of this.waiters) waiter();
+  }
+}

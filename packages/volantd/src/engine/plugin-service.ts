@@ -1,0 +1,117 @@
+/** Plugins, and the files that they and VMs boot from. */
+import type { Readable } from "node:stream";
+import { VolantError, type Manifest, type Plugin } from "@volant/contract";
+import type { ImageStore } from "../image/image.ts";
+import { checkManifest, type ManagedNetwork } from "../model/manifest.ts";
+import type { PluginRecord, Store } from "../store/store.ts";
+import type { EngineLog } from "./engine.ts";
+import type { ImageUseCases, PluginUseCases } from "./use-cases.ts";
+
+/** A file that was handed over is kept this long for the manifest that names it. */
+const UNCLAIMED_MS = 10 * 60_000;
+
+export interface PluginServiceOptions {
+  readonly store: Store;
+  readonly images: ImageStore;
+  readonly managed: ManagedNetwork;
+  readonly log: EngineLog;
+  readonly now: () => Date;
+}
+
+function pluginView({ name, enabled, manifest, createdAt, updatedAt }: PluginRecord): Plugin {
+  const { version, runtime = name } = manifest;
+  return { name, version, enabled, runtime, manifest, created_at: createdAt, updated_at: updatedAt };
+}
+
+export class PluginService implements PluginUseCases, ImageUseCases {
+  readonly #options: PluginServiceOptions;
+  /** When files came that no plugin has claimed yet, by checksum. */
+  readonly #unclaimed = new Map<string, number>();
+
+  constructor(options: PluginServiceOptions) {
+    this.#options = options;
+  }
+
+  async install(manifest: Manifest): Promise<Plugin> {
+    const { store, images, managed } = this.#options;
+    const initramfs = checkManifest(manifest, managed);
+    if (store.findPlugin(manifest.name) !== undefined) {
+      throw new VolantError("exists", `a plugin named "${manifest.name}" is installed already`, {
+        hint: `volar plugins remove ${manifest.name}`,
+      });
+    }
+    const checksum = await images.adopt(initramfs);
+    await this.#tryBootImage(checksum);
+    const stored = { ...manifest, initramfs: { ...initramfs, checksum } };
+    const record = store.createPlugin(stored, manifest.enabled !== false);
+    this.#unclaimed.delete(checksum);
+    return pluginView(record);
+  }
+
+  /** Says now what is wrong with a file, and makes what the first VM would wait for. A host without a kernel can have plugins all the same. */
+  async #tryBootImage(checksum: string): Promise<void> {
+    try {
+      await this.#options.images.bootImage(checksum);
+    } catch (error) {
+      if (!(error instanceof VolantError) || error.code !== "not_ready") throw error;
+    }
+  }
+
+  list(): readonly Plugin[] {
+    return this.#options.store.listPlugins().map(pluginView);
+  }
+
+  get(name: string): Plugin {
+    return pluginView(this.#find(name));
+  }
+
+  manifest(name: string): Manifest {
+    const plugin = this.#find(name);
+    if (plugin.enabled) return plugin.manifest;
+    throw new VolantError("disabled", `plugin "${name}" is disabled`, { hint: `volar plugins enable ${name}` });
+  }
+
+  setEnabled(name: string, enabled: boolean): Plugin {
+    const plugin = this.#options.store.setPluginEnabled(name, enabled);
+    if (plugin === undefined) throw notInstalled(name);
+    return pluginView(plugin);
+  }
+
+  async remove(name: string): Promise<void> {
+    if (!this.#options.store.deletePlugin(name)) throw notInstalled(name);
+    await this.prune();
+  }
+
+  /** Removes files that nothing boots from. What was handed over a moment ago may still be claimed, and stays. */
+  async prune(): Promise<void> {
+    const oldest = this.#options.now().getTime() - UNCLAIMED_MS;
+    for (const [checksum, since] of this.#unclaimed) if (since < oldest) this.#unclaimed.delete(checksum);
+    const used = this.#options.store.initramfsInUse().flatMap(({ checksum }) => checksum ?? []);
+    try {
+      await this.#options.images.prune(new Set([...used, ...this.#unclaimed.keys()]));
+    } catch (error) {
+      this.#options.log.warn({ error }, "files that are not needed any more can't be removed");
+    }
+  }
+
+  has(checksum: string): Promise<boolean> {
+    // Whoever asks is about to name it in a manifest.
+    this.#unclaimed.set(checksum, this.#options.now().getTime());
+    return this.#options.images.has(checksum);
+  }
+
+  async put(checksum: string, content: Readable): Promise<void> {
+    this.#unclaimed.set(checksum, this.#options.now().getTime());
+    await this.#options.images.put(checksum, content);
+  }
+
+  #find(name: string): PluginRecord {
+    const plugin = this.#options.store.findPlugin(name);
+    if (plugin === undefined) throw notInstalled(name);
+    return plugin;
+  }
+}
+
+function notInstalled(name: string): VolantError {
+  return new VolantError("not_found", `plugin "${name}" is not installed`, { hint: "volar plugins list" });
+}

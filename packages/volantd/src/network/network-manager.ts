@@ -1,0 +1,52 @@
+/** The port to the host's network: taps, neighbour entries, and the bridge that `volar setup` made. */
+import type { ObservedNetwork, ObservedTap } from "../plan/observed.ts";
+
+export interface MarkedTap extends ObservedTap {
+  readonly vmId: number;
+}
+
+/** A permanent neighbour entry on the bridge. */
+export interface BridgeNeighbour {
+  readonly address: number;
+  readonly mac: string;
+}
+
+/** What one look at the host's network showed. */
+export interface NetworkView {
+  readonly network: ObservedNetwork;
+  /** Links that bear this installation's mark. */
+  readonly taps: readonly MarkedTap[];
+  /** Names of all other links: a tap of ours can't have one of these. */
+  readonly foreignNames: ReadonlySet<string>;
+  readonly neighbours: readonly BridgeNeighbour[];
+}
+
+export interface TapRequest {
+  readonly vmId: number;
+  readonly name: string;
+  /** The only user who may open it. */
+  readonly uid: number;
+}
+
+export interface NetworkManager {
+  /** Names to try for a VM's tap, best first. */
+  tapNames(vmName: string): Iterable<string>;
+  /** Says now what would keep a VM's network from being made. @throws VolantError `not_ready`, `invalid` */
+  checkReady(tap: string): Promise<void>;
+  observe(): Promise<NetworkView>;
+  bringBridgeUp(): Promise<void>;
+  /** @throws VolantError `exists` when a link of that name appeared meanwhile; it is left alone */
+  createTap(request: TapRequest): Promise<void>;
+  /** Joins it to the bridge and brings it up. */
+  repairTap(tap: ObservedTap): Promise<void>;
+  /** By index, and only while it still has its name. Gone already is no error. */
+  deleteTap(tap: ObservedTap): Promise<void>;
+  setNeighbour(neighbour: BridgeNeighbour): Promise<void>;
+  /** Absent already is no error. */
+  deleteNeighbour(address: number): Promise<void>;
+  /**
+   * Calls back when something of ours may have changed: a VM's id where it is known to be that VM's alone. Ends by the signal.
+   */
+  watch(onChange: (vmId: number | "all") => void, signal: AbortSignal): Promise<void>;
+  close(): Promise<void>;
+}
