@@ -275,6 +275,21 @@ test("arguments that can't be right are refused in words before the kernel is as
   );
 });
 
+test("of changes made at once, one that fails keeps its error to itself", async () => {
+  const names = Array.from({ length: 100 }, (_none, index) => `d${index % 50}`);
+  const made = await Promise.allSettled(names.map((name) => nl.links.create({ name, kind: "ifb" })));
+  const failures = made.flatMap((one, index) =>
+    one.status === "rejected" ? [[index, (one.reason as NetlinkError).code]] : [],
+  );
+  assert.deepEqual(
+    failures,
+    Array.from({ length: 50 }, (_none, index) => [index + 50, "EEXIST"]),
+  );
+  const outOfRange = nl.links.setBridge("lo", { priority: 70_000 });
+  await Promise.all([assert.rejects(outOfRange, code("EINVAL")), nl.links.set("d0", { alias: "fine" })]);
+  assert.equal((await nl.links.get("d0"))?.alias, "fine");
+});
+
 test("deleting a link does not hold up other requests, nor the event loop", async () => {
   await nl.links.create({ name: "a0", kind: "ifb" });
   const order: string[] = [];

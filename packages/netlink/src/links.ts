@@ -39,7 +39,8 @@ export interface LinkListOptions {
   readonly stats?: boolean;
   /**
    * Takes the answer although links came or went meanwhile, instead of asking again and, after eight times,
-   * failing with EINTR. Links that were there all the time are in it exactly once on kernels from 5.15 on.
+   * failing with EINTR. Recent kernels walk by index, so that what was there all the time is in it exactly once; older
+   * ones may miss a link.
    */
   readonly acceptInterrupted?: boolean;
 }
@@ -263,10 +264,15 @@ export class Links {
     const wanted = new Map(links.map((link) => [link.index, link.name]));
     const before = await listed();
     const present = before.filter((link) => wanted.get(link.index) === link.name);
+    const seen = new Set(before.map((link) => link.index));
+    for (const { index } of links.filter((link) => !seen.has(link.index))) {
+      const link = await this.get(index);
+      if (link !== undefined && wanted.get(index) === link.name) present.push(link);
+    }
     if (present.length < 3) return this.#deleteEach(present);
     const used = new Set(before.map((link) => link.group));
     const group = unusedGroup(used);
-    for (const { index } of present) await absentWhen(["ENODEV"], () => this.set(index, { group }));
+    await Promise.all(present.map(({ index }) => absentWhen(["ENODEV"], () => this.set(index, { group }))));
     const members = (await listed()).filter((link) => link.group === group);
     if (members.some((link) => wanted.get(link.index) !== link.name)) {
       return this.#deleteEach(members.filter((link) => wanted.get(link.index) === link.name));

@@ -8,8 +8,8 @@ import { Taps } from "./taps.ts";
 import { RequestSocket } from "./transport/socket.ts";
 
 /**
- * rtnetlink in the network namespace that the process is in when `open` is called. Calls may overlap; the kernel carries
- * them out one at a time, in order, except that deleting links does not hold the others up.
+ * rtnetlink in the network namespace that the process is in when `open` is called. Calls may overlap, and those that do
+ * may reach the kernel in any order: await one before the next where the order matters. Deleting links holds nothing up.
  */
 export class Netlink {
   readonly links: Links;

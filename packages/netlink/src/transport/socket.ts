@@ -24,7 +24,7 @@ import {
   stampSequence,
 } from "../codec/message.ts";
 import type { MessageWriter } from "../codec/writer.ts";
-import { errnoError, NetlinkError } from "../errors.ts";
+import { errnoError, invalidArgument, NetlinkError } from "../errors.ts";
 import { type Libc, libc } from "./libc.ts";
 
 const AF_NETLINK = 16;
@@ -50,6 +50,10 @@ const ENOBUFS = 105;
 const INITIAL_BUFFER_BYTES = 32 * 1024;
 /** A single answer beyond this is refused: the largest real ones (links with many virtual functions) stay below. */
 const MAX_BUFFER_BYTES = 4 * 1024 * 1024;
+/** Their acknowledgements, under 1 KiB of the kernel's accounting each, fit into the smallest usual receive buffer. */
+const CHANGES_PER_SEND = 64;
+/** Sequence numbers start over after this one. */
+const MAX_SEQUENCE = 0x7fff_ffff;
 /** How often a question is asked again when its answer was lost, or the table changed during it. */
 const ATTEMPTS = 8;
 
@@ -99,6 +103,8 @@ export class RequestSocket {
   #sequence = 0;
   #tail: Promise<unknown> = Promise.resolve();
   #closed = false;
+  /** The changes that will go out together when it is their turn; more may join until then. */
+  #batch: { readonly changes: Change[]; readonly outcomes: Promise<(NetlinkError | undefined)[]> } | undefined;
 
   constructor() {
     this.#libc = libc();
@@ -116,17 +122,49 @@ export class RequestSocket {
     }
   }
 
-  /** Carries a change out and waits for its acknowledgement. */
-  change(request: Request): Promise<void> {
-    return this.#exclusive(async () => {
-      await this.#send(request, (request.flags ?? 0) | NLM_F_ACK);
-      const acknowledged = (message: NetlinkMessage): boolean => {
-        if (message.type !== NLMSG_ERROR) return false;
-        throwIfFailed(decodeAcknowledgement(message.flags, message.body), request);
-        return true;
-      };
-      await this.#receiveUntil(request, acknowledged, false);
-    });
+  /**
+   * Carries a change out and waits for its acknowledgement. Changes that are waiting for the socket together go out in
+   * one send(2), in order; one that fails does not keep the next from being tried.
+   */
+  async change(request: Request): Promise<void> {
+    const message = encode(request, (request.flags ?? 0) | NLM_F_ACK);
+    let batch = this.#batch;
+    if (batch === undefined || batch.changes.length === CHANGES_PER_SEND) {
+      const changes: Change[] = [];
+      const outcomes = this.#exclusive(() => {
+        if (this.#batch?.changes === changes) this.#batch = undefined;
+        return this.#changeTogether(changes);
+      });
+      batch = { changes, outcomes };
+      this.#batch = batch;
+    }
+    const index = batch.changes.push({ request, message }) - 1;
+    const error = (await batch.outcomes)[index];
+    if (error !== undefined) throw error;
+  }
+
+  async #changeTogether(changes: readonly Change[]): Promise<(NetlinkError | undefined)[]> {
+    const [first] = changes;
+    if (first === undefined) return [];
+    this.open();
+    if (this.#sequence > MAX_SEQUENCE - CHANGES_PER_SEND) this.#sequence = 0;
+    for (const { message } of changes) stampSequence(message, ++this.#sequence);
+    const last = this.#sequence;
+    const sent = await this.#libc.sendAsync(this.#fd, Buffer.concat(changes.map(({ message }) => message)), 0);
+    if (sent < 0) throw errnoError(-sent, first.request.operation, first.request.object);
+    const outcomes: (NetlinkError | undefined)[] = Array.from(changes, () => undefined);
+    let waiting = changes.length;
+    while (waiting > 0) {
+      for (const message of decodeMessages(await this.#receive(first.request, false))) {
+        const index = message.sequence - (last - changes.length + 1);
+        const request = changes[index]?.request;
+        if (message.type !== NLMSG_ERROR || request === undefined) continue;
+        waiting -= 1;
+        const { errno, message: words } = decodeAcknowledgement(message.flags, message.body);
+        if (errno !== 0) outcomes[index] = errnoError(errno, request.operation, request.object, words);
+      }
+    }
+    return outcomes;
   }
 
   /** Asks for one object: the first answer that `decode` makes something of. */
@@ -197,10 +235,9 @@ export class RequestSocket {
   }
 
   async #send(request: Request, flags: number): Promise<void> {
+    const message = encode(request, flags);
     this.open();
-    const header: MessageHeader = { type: request.type, flags: flags | NLM_F_REQUEST };
-    const message = encodeMessage(header, request.write);
-    this.#sequence = (this.#sequence % 0xffff_fffe) + 1;
+    this.#sequence = (this.#sequence % MAX_SEQUENCE) + 1;
     stampSequence(message, this.#sequence);
     const sent = await this.#libc.sendAsync(this.#fd, message, 0);
     if (sent < 0) throw errnoError(-sent, request.operation, request.object);
@@ -254,6 +291,8 @@ export class RequestSocket {
 
   /** Runs a task that changes nothing, and again on a fresh socket when its answer was lost. */
   #repeating<Result>(task: () => Promise<Result>): Promise<Result> {
+    // A change that comes after a question must not go out before it.
+    this.#batch = undefined;
     return this.#exclusive(async () => {
       for (let attempt = 1; ; attempt++) {
         try {
@@ -282,6 +321,23 @@ export class RequestSocket {
   #drop(): void {
     if (this.#fd !== -1) this.#libc.close(this.#fd);
     this.#fd = -1;
+  }
+}
+
+interface Change {
+  readonly request: Request;
+  /** Encoded, but for its sequence number. */
+  readonly message: Buffer;
+}
+
+/** EINVAL for a number that does not fit into its field. */
+function encode(request: Request, flags: number): Buffer {
+  const header: MessageHeader = { type: request.type, flags: flags | NLM_F_REQUEST };
+  try {
+    return encodeMessage(header, request.write);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw invalidArgument(request.operation, request.object ?? "", error.message);
   }
 }
 
