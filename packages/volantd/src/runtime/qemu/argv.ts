@@ -5,8 +5,8 @@
  * initramfs (opened anew through /proc/self/fd, since `-kernel` takes no descriptor set), the console's log, the listening sockets, the tap.
  *
  * The machine, measured under TCG on a two-core AMD EPYC with Debian's 6.1 cloud kernel, exec to the guest's init having loaded its drivers,
- * medians: microvm with the uncompressed kernel 2.0 to 2.2 s (18 boots), microvm with bzImage 2.4 s (3), q35 uncompressed 2.3 s (6), q35 with
- * bzImage 2.6 s (6). So microvm comes first, and the uncompressed kernel wherever there is one.
+ * medians: microvm with the uncompressed kernel 2.0 to 2.2 s (three batches of 4 to 6 boots), microvm with bzImage 2.4 s (3 boots), q35
+ * uncompressed 2.3 s (6), q35 with bzImage 2.6 s (6). So microvm comes first, and the uncompressed kernel wherever there is one.
  */
 import { VolantError } from "@volant/contract";
 import { MAX_CMDLINE_BYTES } from "../kernel-cmdline.ts";
@@ -33,7 +33,7 @@ export const STREAM_PORT = "volant.stream";
 const MAX_SERIAL_PORTS = 4;
 
 /**
- * TCG's buffer for translated code, in MiB. Its default may grow to 1 GiB; with 64 MiB a guest boots no slower (1.96 s against 1.99 to 2.17 s).
+ * TCG's buffer for translated code, in MiB. Its default may grow to 1 GiB; with 64 MiB a guest boots no slower (median 1.96 s of three boots).
  */
 const TRANSLATION_BUFFER_MIB = 64;
 
