@@ -51,10 +51,10 @@ export class VmService implements VmUseCases {
     checkMemory(resolved.memoryMib, image.unpackedBytes);
     await images.kernel();
     const spec: VmSpec = { ...resolved, kernelCmdline, initramfs: { ...resolved.initramfs, checksum } };
-    const vm = this.#newVm(spec);
-    const [firstTap] = vm.tapNames ?? [];
+    const [firstTap] = this.#newVm(spec).tapNames ?? [];
     if (firstTap !== undefined) await network.checkReady(firstTap);
-    const record = store.createVm(vm);
+    // The names are a generator, which the look at its first one has ended.
+    const record = store.createVm(this.#newVm(spec));
     events.publish(vmEvent("VM_CREATED", record, { now: now() }));
     engine.wake(record.id, true);
     return this.#show(record);
