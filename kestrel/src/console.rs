@@ -37,12 +37,12 @@ pub fn say(text: &str) {
 pub fn echo(stream: &str, text: &str) {
     CONSOLE.with_borrow_mut(|console| {
         let Console { fd, budget } = console;
-        let line = format!("{stream}: {}\n", printable(text));
-        if let Some(left_out) = budget.take(Instant::now(), line.len()) {
+        // Asked before the line is made: a flood must not cost more than counting it.
+        if let Some(left_out) = budget.take(Instant::now(), stream.len() + text.len() + 3) {
             if left_out > 0 {
                 write(fd.as_ref(), &format!("kestrel: {left_out} lines of the workload not shown here\n"), Duration::ZERO);
             }
-            write(fd.as_ref(), &line, Duration::ZERO);
+            write(fd.as_ref(), &format!("{stream}: {}\n", printable(text)), Duration::ZERO);
         }
     });
 }

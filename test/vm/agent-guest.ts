@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
-import { cpus, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 
 const root = join(import.meta.dirname, "../..");
@@ -70,9 +70,11 @@ function initramfs(extra: readonly Entry[]): Buffer {
   ]);
 }
 
-/** Where the kernel cannot calibrate the time-stamp counter in time, a microvm without KVM hangs unless told its rate. */
+/** A microvm without KVM hangs at random unless it is told its time-stamp counter's rate. os.cpus() says 0 where cpufreq is missing. */
 function tscKhz(): number {
-  return Math.round((cpus()[0]?.speed ?? 2000) * 1000);
+  const mhz = /^cpu MHz\s*: ([\d.]+)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1];
+  assert.ok(mhz !== undefined, "/proc/cpuinfo says the processor's rate");
+  return Math.round(Number(mhz) * 1000);
 }
 
 export interface AgentGuestOptions {

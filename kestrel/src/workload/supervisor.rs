@@ -21,7 +21,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Time for a workload to end by itself, where nobody says otherwise.
 const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(5);
@@ -52,6 +52,9 @@ struct Running {
     probe: Option<JoinHandle<()>>,
 }
 
+/// How long output that a dead workload left in its pipes is read on before the machine ends.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// See the module.
 pub struct Supervisor {
     state: Rc<State>,
@@ -61,6 +64,7 @@ pub struct Supervisor {
     running: Option<Running>,
     backoff: Backoff,
     restart_at: Option<Instant>,
+    collectors: JoinSet<()>,
     children: Signal,
 }
 
@@ -68,7 +72,7 @@ impl Supervisor {
     /// Made inside the runtime, because it listens for SIGCHLD.
     pub fn new(state: Rc<State>, line: Rc<CommandLine>) -> io::Result<Self> {
         let children = signal(SignalKind::child())?;
-        Ok(Self { state, line, config: None, network: None, running: None, backoff: Backoff::default(), restart_at: None, children })
+        Ok(Self { state, line, config: None, network: None, running: None, backoff: Backoff::default(), restart_at: None, collectors: JoinSet::new(), children })
     }
 
     /// What can be done before a host speaks: `ip=` and names.
@@ -102,10 +106,12 @@ impl Supervisor {
                         crate::console::say("shutting down");
                         self.state.update(|status| status.workload.state = WorkloadState::Stopping);
                         self.stop(timeout).await;
+                        let _ = tokio::time::timeout(LAST_WORDS, async { while self.collectors.join_next().await.is_some() {} }).await;
                         return mode;
                     }
                 },
                 _ = self.children.recv() => self.reap(),
+                Some(_) = self.collectors.join_next() => {}
                 () = sleep_until(self.restart_at) => self.start(true),
             }
         }
@@ -211,7 +217,7 @@ impl Supervisor {
             Ok(started) => {
                 crate::console::say(&format!("the workload runs as process {}", started.pid.as_raw_nonzero()));
                 for (stream, pipe) in [(Stream::Stdout, started.stdout), (Stream::Stderr, started.stderr)] {
-                    tokio::task::spawn_local(collect(self.state.clone(), stream, pipe));
+                    self.collectors.spawn_local(collect(self.state.clone(), stream, pipe));
                 }
                 let probe = Target::of(config).ok().map(|target| tokio::task::spawn_local(probe::watch(self.state.clone(), target)));
                 let healthy = probe.is_none();
@@ -311,6 +317,8 @@ async fn collect(state: Rc<State>, stream: Stream, pipe: OwnedFd) {
             break;
         }
         splitter.feed(&buffer[..count], emit);
+        // A workload that prints without end must not keep the link waiting: others have their turn after each piece.
+        tokio::task::yield_now().await;
     }
     splitter.finish(emit);
 }
