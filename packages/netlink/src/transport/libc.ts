@@ -44,7 +44,7 @@ export interface ReadableWatch {
 
 let loaded: Libc | undefined;
 
-/** The C library. EUNSUPPORTED where rtnetlink does not exist or koffi has no build for the machine. */
+/** The C library. EUNSUPPORTED where rtnetlink does not exist or koffi can not be loaded. */
 export function libc(): Libc {
   loaded ??= load();
   return loaded;
@@ -131,7 +131,9 @@ function loadKoffi(): typeof import("koffi") {
   try {
     return createRequire(import.meta.url)("koffi") as typeof import("koffi");
   } catch (error) {
-    throw unsupported(`koffi has no build for this machine: ${error instanceof Error ? error.message : String(error)}`);
+    throw unsupported(
+      `koffi can not be loaded: ${error instanceof Error ? error.message.split("\n")[0] : String(error)}`,
+    );
   }
 }
 
