@@ -27,7 +27,7 @@ export type NetlinkEvent =
 export interface SubscribeOptions {
   /** Ends the subscription at once; the iterator is then done, it does not throw. */
   readonly signal?: AbortSignal;
-  /** What the kernel may queue for us, in bytes. The default, 4 MiB, holds some two thousand link events. */
+  /** What the kernel may queue for us, in bytes. The default is 4 MiB. */
   readonly receiveBufferBytes?: number;
 }
 
