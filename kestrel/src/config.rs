@@ -113,7 +113,9 @@ impl GuestConfig {
         if self.hostname.as_deref().is_some_and(|name| !is_hostname(name)) {
             return wrong("hostname must be 1 to 63 of a-z, 0-9 and -, with no - at either end");
         }
-        if self.search.iter().any(|domain| domain.is_empty() || domain.len() > 253 || !domain.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))) {
+        if self.search.iter().any(|domain| {
+            domain.is_empty() || domain.len() > 253 || !domain.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        }) {
             return wrong("search must hold domain names");
         }
         if let Some(network) = &self.network {

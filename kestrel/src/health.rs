@@ -49,7 +49,8 @@ impl Target {
                 Err(_) => return Err(wrong("workload.base_url must name localhost or an IP address of this guest")),
             },
         };
-        let port: u16 = port.parse().ok().filter(|&port| port != 0).ok_or_else(|| wrong("workload.base_url: the port must be 1 to 65535"))?;
+        let port: u16 =
+            port.parse().ok().filter(|&port| port != 0).ok_or_else(|| wrong("workload.base_url: the port must be 1 to 65535"))?;
         if !check.endpoint.starts_with('/') || !check.endpoint.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(wrong("health_check.endpoint must be a path such as /healthz"));
         }
@@ -66,7 +67,8 @@ impl Target {
 
     /// The request's bytes (RFC 9112).
     pub fn request(&self) -> Vec<u8> {
-        format!("GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: kestrel\r\nAccept: */*\r\nConnection: close\r\n\r\n", self.path, self.host).into_bytes()
+        format!("GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: kestrel\r\nAccept: */*\r\nConnection: close\r\n\r\n", self.path, self.host)
+            .into_bytes()
     }
 }
 
@@ -138,7 +140,9 @@ mod tests {
         ] {
             assert_eq!(Target::of(&config(base, "/h")).expect(base).address.to_string(), address);
         }
-        for base in ["https://127.0.0.1", "http://example.org", "http://127.0.0.1:0", "http://127.0.0.1:99999", "http://[::1", "127.0.0.1:80"] {
+        for base in
+            ["https://127.0.0.1", "http://example.org", "http://127.0.0.1:0", "http://127.0.0.1:99999", "http://[::1", "127.0.0.1:80"]
+        {
             assert!(Target::of(&config(base, "/h")).is_err(), "{base}");
         }
         assert!(Target::of(&config("http://127.0.0.1", "h\r\nX: y")).is_err());

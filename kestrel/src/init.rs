@@ -58,7 +58,9 @@ fn boot() -> io::Result<EndMode> {
         console::say(problem);
     }
     if let Some(disk) = line.wanted_root_disk() {
-        return Err(io::Error::other(format!("root disk {disk}: this agent boots from the initramfs only; remove volant.rootfs_device or set volant.boot=initramfs")));
+        return Err(io::Error::other(format!(
+            "root disk {disk}: this agent boots from the initramfs only; remove volant.rootfs_device or set volant.boot=initramfs"
+        )));
     }
     // Ctrl-alt-del becomes SIGINT to this process instead of an immediate restart (man 2 reboot).
     let _ = rustix::system::reboot(rustix::system::RebootCommand::CadOff);

@@ -80,9 +80,11 @@ pub async fn watch_buttons(changes: watch::Sender<u64>, pressed: mpsc::Sender<()
     let mut known = HashSet::new();
     loop {
         let node = uevent::appears(&changes, || {
-            fs::read_dir("/dev/input").ok()?.flatten().map(|entry| entry.path()).find(|path| {
-                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("event")) && !known.contains(path)
-            })
+            fs::read_dir("/dev/input")
+                .ok()?
+                .flatten()
+                .map(|entry| entry.path())
+                .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("event")) && !known.contains(path))
         })
         .await;
         if let Ok(device) = rustix::fs::open(&node, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {

@@ -30,7 +30,9 @@ pub enum WorkloadState {
     WaitingForConfig,
     /// Configured; its process does not run yet.
     Starting,
-    Running { pid: i32 },
+    Running {
+        pid: i32,
+    },
     /// It ended. `restart_in_ms` is there when it will be started again.
     Exited {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,7 +69,9 @@ pub enum Health {
         reason: Option<String>,
     },
     Healthy,
-    Unhealthy { reason: String },
+    Unhealthy {
+        reason: String,
+    },
 }
 
 impl Default for Health {
@@ -145,10 +149,18 @@ mod tests {
                 gateway: Some("192.168.127.1".into()),
                 reason: None,
             },
-            workload: WorkloadStatus { state: WorkloadState::Exited { code: Some(1), signal: None, restart_in_ms: Some(200) }, restarts: 2 },
+            workload: WorkloadStatus {
+                state: WorkloadState::Exited { code: Some(1), signal: None, restart_in_ms: Some(200) },
+                restarts: 2,
+            },
             health: Health::Unhealthy { reason: "the health check answered 503".into() },
         };
-        let report = Report { status: &status, boot_id: "6f1c1b0e-1111-4222-8333-444455556666", uptime_ms: 1234, memory: Memory { total_kib: 100, available_kib: 60, agent_kib: 2100 } };
+        let report = Report {
+            status: &status,
+            boot_id: "6f1c1b0e-1111-4222-8333-444455556666",
+            uptime_ms: 1234,
+            memory: Memory { total_kib: 100, available_kib: 60, agent_kib: 2100 },
+        };
         let golden: serde_json::Value = serde_json::from_str(include_str!("../golden/status.json")).expect("golden");
         assert_eq!(serde_json::to_value(&report).expect("json"), golden[0]);
     }

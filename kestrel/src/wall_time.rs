@@ -6,13 +6,7 @@ pub fn format(unix_ms: i64) -> String {
     let days = unix_ms.div_euclid(86_400_000);
     let ms = unix_ms.rem_euclid(86_400_000);
     let (year, month, day) = civil_from_days(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        ms / 3_600_000,
-        ms / 60_000 % 60,
-        ms / 1000 % 60,
-        ms % 1000
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z", ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000)
 }
 
 /// Parses what [`format`] writes (fraction of 0 to 9 digits, `Z` only, years 1970 to 9999) into Unix milliseconds.
@@ -94,7 +88,15 @@ mod tests {
 
     #[test]
     fn malformed_times_are_refused() {
-        for text in ["", "Z", "2026-13-01T00:00:00Z", "2026-01-01 00:00:00Z", "2026-01-01T00:00:00+01:00", "2026-01-01T00:00:00.Z", "éé26-01-01T00:00:00Z"] {
+        for text in [
+            "",
+            "Z",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T00:00:00+01:00",
+            "2026-01-01T00:00:00.Z",
+            "éé26-01-01T00:00:00Z",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

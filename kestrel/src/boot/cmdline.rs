@@ -133,11 +133,7 @@ fn parse_ip(value: &str) -> Result<Option<IpParameter>, String> {
     };
     let prefix_length = match field(3) {
         "" => 32,
-        text => text
-            .parse()
-            .ok()
-            .and_then(prefix_of_netmask)
-            .ok_or_else(|| wrong("the netmask is not a run of ones followed by zeros"))?,
+        text => text.parse().ok().and_then(prefix_of_netmask).ok_or_else(|| wrong("the netmask is not a run of ones followed by zeros"))?,
     };
     if !matches!(field(6), "" | "off" | "none" | "static") {
         return Err(wrong("automatic configuration is not done from the command line"));
@@ -183,7 +179,15 @@ mod tests {
 
     #[test]
     fn unusable_addresses_are_problems_and_not_addresses() {
-        for value in ["1.2.3::::::", "0.0.0.0::::::", "10.0.0.1::x:::eth0:off", "10.0.0.1:::255.0.255.0:::off", "10.0.0.1::::::dhcp", "10.0.0.1:::::../../x:off", "dhcp"] {
+        for value in [
+            "1.2.3::::::",
+            "0.0.0.0::::::",
+            "10.0.0.1::x:::eth0:off",
+            "10.0.0.1:::255.0.255.0:::off",
+            "10.0.0.1::::::dhcp",
+            "10.0.0.1:::::../../x:off",
+            "dhcp",
+        ] {
             let line = CommandLine::parse(&format!("ip={value}"));
             assert_eq!(line.ip, None, "{value}");
             assert_eq!(line.problems.len(), 1, "{value}");
@@ -202,7 +206,9 @@ mod tests {
 
     #[test]
     fn keys_of_ours_are_read_quotes_are_dropped_and_the_double_dash_ends_it() {
-        let line = CommandLine::parse(r#"volant.plugin="my plugin" volant.runtime=a volant.runtime=b volant.boot=rootfs volant.manifest=abc -- volant.plugin=other"#);
+        let line = CommandLine::parse(
+            r#"volant.plugin="my plugin" volant.runtime=a volant.runtime=b volant.boot=rootfs volant.manifest=abc -- volant.plugin=other"#,
+        );
         assert_eq!(line.plugin.as_deref(), Some("my plugin"));
         assert_eq!(line.runtime.as_deref(), Some("b"));
         assert_eq!(line.wanted_root_disk(), Some("vda"));

@@ -53,7 +53,9 @@ fn load_in_rounds<T: AsRef<std::ffi::OsStr>>(names: &[T], mut load: impl FnMut(&
             return problems;
         }
         if waiting.len() == before {
-            problems.extend(waiting.iter().map(|name| format!("module {}: a symbol that it needs is missing", name.as_ref().to_string_lossy())));
+            problems.extend(
+                waiting.iter().map(|name| format!("module {}: a symbol that it needs is missing", name.as_ref().to_string_lossy())),
+            );
             return problems;
         }
     }

@@ -20,7 +20,13 @@ const TABLE: &[Entry] = &[
     Entry { kind: "proc", target: "/proc", flags: BASIC.union(MountFlags::NOEXEC), options: "", optional: false },
     Entry { kind: "sysfs", target: "/sys", flags: BASIC.union(MountFlags::NOEXEC), options: "", optional: false },
     Entry { kind: "devtmpfs", target: "/dev", flags: MountFlags::NOSUID, options: "mode=0755", optional: false },
-    Entry { kind: "devpts", target: "/dev/pts", flags: MountFlags::NOSUID.union(MountFlags::NOEXEC), options: "gid=5,mode=0620,ptmxmode=0666", optional: true },
+    Entry {
+        kind: "devpts",
+        target: "/dev/pts",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        options: "gid=5,mode=0620,ptmxmode=0666",
+        optional: true,
+    },
     Entry { kind: "tmpfs", target: "/dev/shm", flags: BASIC, options: "mode=1777", optional: true },
     Entry { kind: "tmpfs", target: "/run", flags: BASIC, options: "mode=0755", optional: true },
     Entry { kind: "tmpfs", target: "/tmp", flags: BASIC, options: "mode=1777", optional: true },
@@ -40,7 +46,12 @@ pub fn mount_all() -> Vec<String> {
             Err(cause) => problems.push(format!("mounting {} on {}: {}", entry.kind, entry.target, io::Error::from(cause))),
         }
     }
-    for (target, link) in [("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"), ("/proc/self/fd/2", "/dev/stderr")] {
+    for (target, link) in [
+        ("/proc/self/fd", "/dev/fd"),
+        ("/proc/self/fd/0", "/dev/stdin"),
+        ("/proc/self/fd/1", "/dev/stdout"),
+        ("/proc/self/fd/2", "/dev/stderr"),
+    ] {
         let _ = std::os::unix::fs::symlink(target, link);
     }
     problems

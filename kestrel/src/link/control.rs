@@ -177,3 +177,178 @@ impl<S: Duplex> AsyncWrite for Resumed<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+    use std::time::Duration;
+    use tokio::io::DuplexStream;
+
+    /// Each session echoes what it is sent, so that a test sees where its bytes begin.
+    struct Echo {
+        agent: AgentInfo,
+        streams: RefCell<Vec<DuplexStream>>,
+        clock: Cell<i64>,
+        greeted: Cell<u32>,
+    }
+
+    impl Endpoint for Echo {
+        type Stream = DuplexStream;
+        fn agent(&self) -> &AgentInfo {
+            &self.agent
+        }
+        async fn open_stream(&self) -> io::Result<DuplexStream> {
+            self.streams.borrow_mut().pop().ok_or(io::ErrorKind::NotFound.into())
+        }
+        fn greeted(&self, _: &Hello) {
+            self.greeted.set(self.greeted.get() + 1);
+        }
+        fn now_ms(&self) -> i64 {
+            self.clock.get()
+        }
+        fn set_clock(&self, unix_ms: i64) {
+            self.clock.set(unix_ms);
+        }
+        async fn serve(&self, mut stream: Resumed<DuplexStream>) {
+            let mut buffer = [0u8; 64];
+            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                let _ = stream.write_all(&buffer[..count]).await;
+            }
+        }
+    }
+
+    struct Bench {
+        control: DuplexStream,
+        /// The host's ends, the next session's last.
+        streams: Vec<DuplexStream>,
+        echo: Rc<Echo>,
+    }
+
+    const FIRST: &str = "0123456789abcdef0123456789abcdef";
+    const SECOND: &str = "ffffffffffffffffffffffffffffffff";
+    const NOON_MS: i64 = 1_767_355_200_000;
+
+    fn hello(nonce: &str, generation: u64, protocol: u32) -> String {
+        let wall_time = wall_time::format(NOON_MS);
+        format!(
+            "\n{{\"type\":\"hello\",\"protocol\":{protocol},\"nonce\":\"{nonce}\",\"generation\":{generation},\"wall_time\":\"{wall_time}\",\"identity\":{{\"vm_id\":1,\"name\":\"a\",\"hostname\":\"a\"}}}}\n"
+        )
+    }
+
+    impl Bench {
+        fn start() -> Self {
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for _ in 0..4 {
+                let (host, guest) = tokio::io::duplex(4096);
+                ours.push(host);
+                theirs.push(guest);
+            }
+            let agent = AgentInfo { version: "t", protocol: PROTOCOL, kernel: "k".into(), boot_id: "b".into() };
+            let echo = Rc::new(Echo { agent, streams: RefCell::new(theirs), clock: Cell::new(NOON_MS), greeted: Cell::new(0) });
+            let (control, guest) = tokio::io::duplex(1 << 18);
+            tokio::task::spawn_local(converse(guest, echo.clone()));
+            Self { control, streams: ours, echo }
+        }
+
+        async fn say(&mut self, text: &str) {
+            self.control.write_all(text.as_bytes()).await.expect("the agent listens");
+        }
+
+        async fn answer(&mut self) -> serde_json::Value {
+            let mut line = Vec::new();
+            while line.is_empty() || line == b"\n" || line.last() != Some(&b'\n') {
+                line.push(self.control.read_u8().await.expect("the agent answers"));
+            }
+            serde_json::from_slice(&line).expect("JSON")
+        }
+
+        async fn take_stream(&mut self, nonce: &str) -> DuplexStream {
+            let mut stream = self.streams.pop().expect("a stream");
+            assert_eq!(read(&mut stream, sync_line(nonce).len()).await, sync_line(nonce));
+            stream
+        }
+    }
+
+    async fn read(stream: &mut DuplexStream, count: usize) -> String {
+        let mut bytes = vec![0; count];
+        stream.read_exact(&mut bytes).await.expect("bytes");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    fn run_test(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let bounded = async { tokio::time::timeout(Duration::from_secs(10), test).await.expect("the agent answered in time") };
+        tokio::task::LocalSet::new().block_on(&runtime, bounded);
+    }
+
+    #[test]
+    fn a_session_begins_behind_stale_bytes_and_a_new_hello_replaces_it() {
+        run_test(async {
+            let mut bench = Bench::start();
+            bench.say("half a line of a dead host").await;
+            bench.say(&hello(FIRST, 1, 1)).await;
+            assert_eq!(bench.answer().await["nonce"], FIRST);
+            let mut first = bench.take_stream(FIRST).await;
+            first.write_all(format!("stale volant-stre{}ping", sync_line(FIRST)).as_bytes()).await.expect("written");
+            assert_eq!(read(&mut first, 4).await, "ping");
+            bench.say(&hello(SECOND, 1, 1)).await;
+            assert_eq!(bench.answer().await["nonce"], SECOND);
+            assert_eq!(first.read(&mut [0; 8]).await.expect("closed"), 0);
+            let mut second = bench.take_stream(SECOND).await;
+            second.write_all(format!("{}{}pong", sync_line(FIRST), sync_line(SECOND)).as_bytes()).await.expect("written");
+            assert_eq!(read(&mut second, 4).await, "pong");
+        });
+    }
+
+    #[test]
+    fn a_repeated_hello_is_answered_and_changes_nothing() {
+        run_test(async {
+            let mut bench = Bench::start();
+            bench.say(&hello(FIRST, 1, 1)).await;
+            bench.answer().await;
+            let mut stream = bench.take_stream(FIRST).await;
+            stream.write_all(sync_line(FIRST).as_bytes()).await.expect("written");
+            bench.say(&hello(FIRST, 1, 1)).await;
+            assert_eq!(bench.answer().await["type"], "ack");
+            stream.write_all(b"still here").await.expect("written");
+            assert_eq!(read(&mut stream, 10).await, "still here");
+            assert_eq!(bench.echo.greeted.get(), 1);
+        });
+    }
+
+    #[test]
+    fn another_protocol_is_refused_in_words() {
+        run_test(async {
+            let mut bench = Bench::start();
+            bench.say(&hello(FIRST, 1, 2)).await;
+            let answer = bench.answer().await;
+            assert_eq!((&answer["type"], &answer["code"]), (&"error".into(), &"protocol_unsupported".into()));
+            assert_eq!(bench.echo.greeted.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_first_hello_moves_the_clock_forward_only_a_restore_both_ways_and_a_clock_line_exactly() {
+        run_test(async {
+            let mut bench = Bench::start();
+            bench.echo.clock.set(NOON_MS + 5000);
+            bench.say(&hello(FIRST, 1, 1)).await;
+            bench.answer().await;
+            assert_eq!(bench.echo.clock.get(), NOON_MS + 5000);
+            bench.say(&hello(SECOND, 2, 1)).await;
+            bench.answer().await;
+            assert_eq!(bench.echo.clock.get(), NOON_MS);
+            let clock =
+                |nonce: &str| format!("{{\"type\":\"clock\",\"nonce\":\"{nonce}\",\"wall_time\":\"{}\"}}\n", wall_time::format(7000));
+            bench.say(&clock(FIRST)).await;
+            bench.say(&hello(SECOND, 2, 1)).await;
+            bench.answer().await;
+            assert_eq!(bench.echo.clock.get(), NOON_MS);
+            bench.say(&clock(SECOND)).await;
+            bench.say(&hello(SECOND, 2, 1)).await;
+            bench.answer().await;
+            assert_eq!(bench.echo.clock.get(), 7000);
+        });
+    }
+}

@@ -108,7 +108,8 @@ impl Service {
             mode: EndMode,
             timeout_ms: Option<u64>,
         }
-        let body: Body = serde_json::from_slice(&collect(body).await?).map_err(|cause| AgentError::invalid(format!("shutdown: {cause}")))?;
+        let body: Body =
+            serde_json::from_slice(&collect(body).await?).map_err(|cause| AgentError::invalid(format!("shutdown: {cause}")))?;
         let timeout = body.timeout_ms.map(|ms| Duration::from_millis(ms.min(600_000)));
         self.commands
             .send(Command::Shutdown { mode: body.mode, timeout })

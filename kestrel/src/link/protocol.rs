@@ -161,7 +161,12 @@ mod tests {
     fn the_ack_is_the_golden_one() {
         let cases: Vec<Value> = serde_json::from_str(include_str!("../../golden/control.json")).expect("golden");
         let golden = cases.iter().find(|case| case["name"] == "ack").expect("ack");
-        let agent = AgentInfo { version: "0.1.0", protocol: 1, kernel: "6.1.0-56-cloud-amd64".into(), boot_id: "6f1c1b0e-1111-4222-8333-444455556666".into() };
+        let agent = AgentInfo {
+            version: "0.1.0",
+            protocol: 1,
+            kernel: "6.1.0-56-cloud-amd64".into(),
+            boot_id: "6f1c1b0e-1111-4222-8333-444455556666".into(),
+        };
         let ack = ToHost::Ack { nonce: "0123456789abcdef0123456789abcdef", wall_time: "2026-01-02T03:04:05.678Z".into(), agent: &agent };
         let line = String::from_utf8(ack.encode()).expect("utf-8");
         assert_eq!(line, format!("\n{}\n", golden["line"].as_str().expect("line")));

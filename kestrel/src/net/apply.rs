@@ -27,7 +27,13 @@ impl Wanted {
     pub fn from_config(config: &NetworkConfig, ip: Option<&IpParameter>) -> Result<Option<Self>, AgentError> {
         match config.mode {
             NetworkMode::Vsock => return Ok(None),
-            NetworkMode::Dhcp => return Err(AgentError::new(501, "not_supported", "network mode dhcp: this agent has no DHCP client yet; use bridged or vsock")),
+            NetworkMode::Dhcp => {
+                return Err(AgentError::new(
+                    501,
+                    "not_supported",
+                    "network mode dhcp: this agent has no DHCP client yet; use bridged or vsock",
+                ));
+            }
             NetworkMode::Bridged => {}
         }
         let base = ip.map(Self::from_ip);
@@ -102,7 +108,13 @@ mod tests {
     use super::*;
 
     fn wanted(last: u8) -> Wanted {
-        Wanted { interface: "eth0".into(), mac: None, mtu: None, address: Some((Ipv4Addr::new(10, 0, 0, last), 24)), gateway: Some(Ipv4Addr::new(10, 0, 0, 1)) }
+        Wanted {
+            interface: "eth0".into(),
+            mac: None,
+            mtu: None,
+            address: Some((Ipv4Addr::new(10, 0, 0, last), 24)),
+            gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+        }
     }
 
     #[test]
@@ -121,7 +133,15 @@ mod tests {
     #[test]
     fn a_configuration_without_an_address_takes_the_command_lines() {
         let line = crate::boot::cmdline::CommandLine::parse("ip=10.0.0.9::10.0.0.1:255.0.0.0::eth0:off");
-        let config = NetworkConfig { mode: NetworkMode::Bridged, interface: None, address: None, prefix_length: None, gateway: None, mac: None, mtu: None };
+        let config = NetworkConfig {
+            mode: NetworkMode::Bridged,
+            interface: None,
+            address: None,
+            prefix_length: None,
+            gateway: None,
+            mac: None,
+            mtu: None,
+        };
         let found = Wanted::from_config(&config, line.ip.as_ref()).expect("usable").expect("an interface");
         assert_eq!(found, Wanted::from_ip(line.ip.as_ref().expect("ip")));
         assert!(Wanted::from_config(&config, None).is_err());

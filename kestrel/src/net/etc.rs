@@ -27,7 +27,8 @@ pub fn resolv_conf(nameservers: &[IpAddr], search: &[String]) -> String {
 /// The image's own lines, then ours: localhost unless the image names it, and the host's name.
 pub fn hosts(existing: &str, hostname: &str, address: Option<IpAddr>) -> String {
     let mut text: String = existing.lines().filter(|line| !line.ends_with(MARK)).map(|line| format!("{line}\n")).collect();
-    let names_localhost = text.lines().any(|line| line.split('#').next().unwrap_or("").split_ascii_whitespace().skip(1).any(|name| name == "localhost"));
+    let names_localhost =
+        text.lines().any(|line| line.split('#').next().unwrap_or("").split_ascii_whitespace().skip(1).any(|name| name == "localhost"));
     if !names_localhost {
         text.push_str(&format!("127.0.0.1 localhost {MARK}\n::1 localhost {MARK}\n"));
     }
@@ -101,7 +102,8 @@ mod tests {
     }
 
     fn write_to(etc: &Path) {
-        write(etc, "web", Some("10.0.0.2".parse().expect("ip")), &["9.9.9.9".parse().expect("ip")], &["example.org".into()]).expect("written");
+        write(etc, "web", Some("10.0.0.2".parse().expect("ip")), &["9.9.9.9".parse().expect("ip")], &["example.org".into()])
+            .expect("written");
         assert_eq!(fs::read_to_string(etc.join("hostname")).expect("read"), "web\n");
         assert_eq!(fs::read_to_string(etc.join("resolv.conf")).expect("read"), "search example.org\nnameserver 9.9.9.9\n");
         assert!(fs::read_to_string(etc.join("hosts")).expect("read").contains("10.0.0.2 web"));

@@ -34,12 +34,30 @@ const AF_INET: u8 = 2;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Brings a link up, changing its hardware address and MTU on the way where given.
-    LinkUp { index: u32, mac: Option<[u8; 6]>, mtu: Option<u32> },
-    AddAddress { index: u32, address: Ipv4Addr, prefix_length: u8 },
-    DeleteAddress { index: u32, address: Ipv4Addr, prefix_length: u8 },
+    LinkUp {
+        index: u32,
+        mac: Option<[u8; 6]>,
+        mtu: Option<u32>,
+    },
+    AddAddress {
+        index: u32,
+        address: Ipv4Addr,
+        prefix_length: u8,
+    },
+    DeleteAddress {
+        index: u32,
+        address: Ipv4Addr,
+        prefix_length: u8,
+    },
     /// Makes this the default route.
-    SetDefaultRoute { index: u32, gateway: Ipv4Addr },
-    DeleteDefaultRoute { index: u32, gateway: Ipv4Addr },
+    SetDefaultRoute {
+        index: u32,
+        gateway: Ipv4Addr,
+    },
+    DeleteDefaultRoute {
+        index: u32,
+        gateway: Ipv4Addr,
+    },
 }
 
 impl Request {

@@ -21,7 +21,12 @@ pub struct Started {
 }
 
 /// The environment of a workload: defaults, what the guest knows of itself, the VM's, the manifest's; later ones win.
-pub fn environment(config: &GuestConfig, identity: Option<&Identity>, address: Option<&str>, extra: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub fn environment(
+    config: &GuestConfig,
+    identity: Option<&Identity>,
+    address: Option<&str>,
+    extra: &[(&str, &str)],
+) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     let mut set = |key: &str, value: &str| env.insert(key.to_owned(), value.to_owned());
     set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

@@ -72,7 +72,17 @@ impl Supervisor {
     /// Made inside the runtime, because it listens for SIGCHLD.
     pub fn new(state: Rc<State>, line: Rc<CommandLine>) -> io::Result<Self> {
         let children = signal(SignalKind::child())?;
-        Ok(Self { state, line, config: None, network: None, running: None, backoff: Backoff::default(), restart_at: None, collectors: JoinSet::new(), children })
+        Ok(Self {
+            state,
+            line,
+            config: None,
+            network: None,
+            running: None,
+            backoff: Backoff::default(),
+            restart_at: None,
+            collectors: JoinSet::new(),
+            children,
+        })
     }
 
     /// What can be done before a host speaks: `ip=` and names.
@@ -97,6 +107,8 @@ impl Supervisor {
                         // The asker may be gone; the configuration stands.
                         let _ = answer.send(result);
                     }
+                    // A configuration that came first knows better.
+                    Command::DeviceAppeared if self.config.is_some() => {}
                     Command::DeviceAppeared => self.apply_command_line(),
                     Command::Greeted => self.greeted(),
                     Command::Shutdown { mode, timeout } => {

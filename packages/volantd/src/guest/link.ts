@@ -77,6 +77,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   #state: GuestLinkState = "connecting";
   #http: ClientHttp2Session | undefined;
   #agent: AgentInfo | undefined;
+  #lastError: VolantError | undefined;
 
   private constructor(options: GuestLinkOptions) {
     super();
@@ -96,6 +97,11 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   /** The agent of the present session; undefined unless attached. */
   get agent(): AgentInfo | undefined {
     return this.#agent;
+  }
+
+  /** Why the last session ended or did not begin: what to tell a user whose guest does not call home. */
+  get lastError(): VolantError | undefined {
+    return this.#lastError;
   }
 
   /** Resolves as soon as the link is attached. Rejects when it is closed or `signal` aborts first. */
@@ -183,11 +189,12 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
       const startedAt = performance.now();
       const reason = await this.#session().catch((error: unknown) => error);
       const wasAttached = this.#agent !== undefined;
+      this.#lastError = reason instanceof VolantError ? reason : this.#unreachable(reason);
       this.#http = undefined;
       this.#agent = undefined;
       if (wasAttached) {
         if (performance.now() - startedAt >= LASTING_SESSION_MS) pauseMs = FIRST_RETRY_MS;
-        this.#tell("detached", reason instanceof VolantError ? reason : this.#unreachable(reason));
+        this.#tell("detached", this.#lastError);
       }
       if (signal.aborted) break;
       this.#state = "connecting";
