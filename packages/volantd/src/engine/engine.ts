@@ -80,6 +80,8 @@ export class Engine {
   async close(): Promise<void> {
     this.#closing.abort();
     clearInterval(this.#lookTimer);
+    // Whoever waits for an outcome is told now that this engine won't see it.
+    for (const lane of this.#lanes.values()) lane.notify();
     const grace = setTimeout(() => this.#abandon.abort(), CLOSE_GRACE_MS);
     await this.#turning;
     await Promise.all(this.#passes);
@@ -87,7 +89,6 @@ export class Engine {
     this.#abandon.abort();
     for (const lane of this.#lanes.values()) {
       clearTimeout(lane.timer);
-      lane.notify();
       await lane.session?.close();
     }
   }

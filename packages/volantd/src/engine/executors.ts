@@ -17,7 +17,7 @@ import type { EventHub } from "./event-hub.ts";
 import { GuestSession, type GuestPort, type GuestPortOptions } from "./guest-session.ts";
 import type { Lane } from "./lane.ts";
 import { vmEvent } from "./vm-view.ts";
-import type { WorkloadLogs } from "./workload-logs.ts";
+import { logText, type WorkloadLogs } from "./workload-logs.ts";
 
 export interface ExecutorDeps {
   readonly store: Store;
@@ -121,7 +121,8 @@ const executors: Executors = {
   },
 
   async attach_guest({ deps, lane, vm, wake }, { generation }) {
-    const { spec, mac, address } = required(vm);
+    const record = required(vm);
+    const { spec, mac, address } = record;
     const identity = {
       vmId: lane.vmId,
       name: spec.name,
@@ -129,10 +130,13 @@ const executors: Executors = {
       mac,
       address: address === undefined ? undefined : formatAddress(address),
     };
+    // A guest that an earlier volantd followed has told part of its log already.
+    const lastLine = record.startedGeneration === generation ? await deps.logs.lastLine(spec.name) : undefined;
     lane.session = new GuestSession({
       port: deps.openGuest({ vmId: lane.vmId, generation, identity }),
       generation,
       onChange: wake,
+      isLastSeen: lastLine === undefined ? undefined : (entry) => logText(entry) === lastLine,
       onLog: (entry) => {
         deps.logs.append(spec.name, entry);
         if (entry.kind !== "line") return;

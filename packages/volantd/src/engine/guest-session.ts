@@ -34,6 +34,8 @@ export interface GuestSessionOptions {
   /** Called when {@link GuestSession.view} would say something else than before. */
   readonly onChange: () => void;
   readonly onLog: (entry: GuestLogEntry) => void;
+  /** Whether an entry is the last one that an earlier session took; absent for a guest that no session has followed yet. */
+  readonly isLastSeen?: ((entry: GuestLogEntry) => boolean) | undefined;
 }
 
 /** A stream that ended while the link is still up is opened again after this. */
@@ -56,12 +58,14 @@ export class GuestSession {
   readonly #port: GuestPort;
   readonly #onChange: () => void;
   readonly #onLog: (entry: GuestLogEntry) => void;
+  #isLastSeen: GuestSessionOptions["isLastSeen"];
   #attachment: AbortController | undefined;
   #configured = false;
   #status: GuestStatus | undefined;
   #lastLog = { bootId: "", seq: 0 };
 
-  constructor({ port, generation, onChange, onLog }: GuestSessionOptions) {
+  constructor({ port, generation, onChange, onLog, isLastSeen }: GuestSessionOptions) {
+    this.#isLastSeen = isLastSeen;
     this.#port = port;
     this.generation = generation;
     this.#onChange = onChange;
@@ -147,6 +151,13 @@ export class GuestSession {
   async #followLogs(signal: AbortSignal): Promise<void> {
     const bootId = this.#port.agent?.bootId ?? "";
     if (this.#lastLog.bootId !== bootId) this.#lastLog = { bootId, seq: 0 };
+    const isLastSeen = this.#isLastSeen;
+    if (isLastSeen !== undefined) {
+      for await (const entry of this.#port.logs({ signal })) {
+        if (entry.kind === "line" && isLastSeen(entry)) this.#lastLog.seq = entry.seq;
+      }
+      this.#isLastSeen = undefined;
+    }
     for await (const entry of this.#port.logs({ after: this.#lastLog.seq, follow: true, signal })) {
       if (signal.aborted) return;
       this.#lastLog.seq = entry.kind === "gap" ? entry.to : entry.seq;

@@ -20,6 +20,22 @@ function escape(character: string): string {
   return `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`;
 }
 
+/** Longer than any line. */
+const TAIL_BYTES = 256 * 1024;
+
+async function readTail(path: string): Promise<string> {
+  try {
+    await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const { size } = await file.stat();
+    const length = Math.min(size, TAIL_BYTES);
+    const { buffer } = await file.read(Buffer.alloc(length), 0, length, size - length);
+    return buffer.toString("utf8");
+  } catch {
+    // No log, no last line.
+    return "";
+  }
+}
+
 interface LogFile {
   waiting: string;
   dropped: number;
@@ -53,6 +69,17 @@ export class WorkloadLogs {
       await file.writing;
     }
     for (const path of [this.#path(vmName), `${this.#path(vmName)}.1`]) await rm(path, { force: true });
+  }
+
+  /** The last line in a VM's log, as {@link logText} wrote it: where an earlier volantd stopped. */
+  async lastLine(vmName: string): Promise<string | undefined> {
+    for (const path of [this.#path(vmName), `${this.#path(vmName)}.1`]) {
+      const lines = (await readTail(path)).split("\n");
+      // What follows the last line break is not a whole line.
+      const last = lines.at(-2);
+      if (last !== undefined) return `${last}\n`;
+    }
+    return undefined;
   }
 
   /** Resolves when all that was appended is in its files. */

@@ -1,0 +1,349 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { after } from "node:test";
+import { VolantError, type CreateVmRequest, type Manifest, type VmEvent } from "@volant/contract";
+import fc from "fast-check";
+import { parseSubnet } from "../model/address.ts";
+import { SqliteStore } from "../store/sqlite-store.ts";
+import { Life, MemoryGuest, MemoryHost, MemoryImages, MemoryNetwork, MemoryRuntime } from "../testing/memory-host.ts";
+import { Engine } from "./engine.ts";
+import { EventHub } from "./event-hub.ts";
+import { VmService } from "./vm-service.ts";
+import { WorkloadLogs } from "./workload-logs.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "engine-"));
+after(() => rmSync(directory, { recursive: true, force: true }));
+
+const manifest: Manifest = {
+  name: "hello",
+  version: "1",
+  resources: { cpu_cores: 1, memory_mb: 128 },
+  workload: { base_url: "http://127.0.0.1:80", entrypoint: ["/bin/hello"] },
+  initramfs: { url: "file:///hello", checksum: `sha256:${"a".repeat(64)}` },
+  health_check: { endpoint: "/" },
+};
+const managed = { bridge: "vbr0", pool: { subnet: parseSubnet("10.0.0.0/24"), gateway: 0x0a000001 } };
+let files = 0;
+
+interface Running {
+  readonly engine: Engine;
+  readonly vms: VmService;
+  readonly life: Life;
+  readonly events: VmEvent[];
+}
+
+/** One host and one store, with one engine after the other. */
+class Bench {
+  readonly host = new MemoryHost();
+  readonly store = SqliteStore.open({
+    path: join(directory, `${files++}.db`),
+    now: () => new Date(),
+    newInstallation: () => "abcdef01",
+    restMs: 0,
+  });
+  readonly failures: string[] = [];
+  readonly logDirectory = join(directory, `logs-${files}`);
+
+  constructor() {
+    this.store.createPlugin(manifest, true);
+  }
+
+  async open(effects?: number): Promise<Running> {
+    const life = new Life(effects);
+    const { host, store } = this;
+    const runtime = new MemoryRuntime(host, life);
+    const network = new MemoryNetwork(host, life);
+    const hub = new EventHub(0);
+    const events: VmEvent[] = [];
+    const record = hub.publish.bind(hub);
+    hub.publish = (event) => {
+      events.push(event);
+      record(event);
+    };
+    const now = () => new Date();
+    const images = new MemoryImages();
+    const engine = new Engine({
+      store,
+      runtime,
+      network,
+      images,
+      now,
+      events: hub,
+      logs: new WorkloadLogs(this.logDirectory, () => {}),
+      log: {
+        info: () => {},
+        warn: () => {},
+        error: (fields, message) => this.failures.push(`${message}: ${String(fields["error"])}`),
+      },
+      pool: managed.pool,
+      openGuest: (options) => new MemoryGuest(host, options),
+      nameservers: async () => [],
+      monotonicMs: () => performance.now(),
+      lookEveryMs: 60_000,
+    });
+    const vms = new VmService({ store, engine, runtime, network, images, events: hub, managed, now });
+    const started = engine.start();
+    // A life of few effects may end before the start does.
+    await Promise.race([started, new Promise((resolve) => setTimeout(resolve, 50))]);
+    return { engine, vms, life, events };
+  }
+
+  /** Waits until nothing is left to do for any VM. */
+  async settle({ engine }: Running): Promise<void> {
+    for (const id of this.store.vmIds()) {
+      await engine.until(
+        id,
+        (lane) => {
+          const vm = this.store.getVm(id);
+          return vm === undefined || (lane.settled && vm.status !== "pending" && vm.status !== "starting");
+        },
+        10_000,
+        `VM ${id} does not settle: ${JSON.stringify(this.store.getVm(id))}`,
+      );
+    }
+    while (this.host.processes.size > 0 && this.#orphans().length > 0) await new Promise(setImmediate);
+  }
+
+  #orphans(): unknown[] {
+    return [...this.host.processes.values()].filter(({ vmId }) => this.store.getVm(vmId) === undefined);
+  }
+
+  /** The host holds exactly what the store wants: no VM without its parts, no part without its VM. */
+  assertAgreement(): void {
+    const running = this.store.vmIds().flatMap((id) => {
+      const vm = this.store.getVm(id);
+      assert.ok(vm !== undefined && vm.desired !== "absent", "a deleted VM has no row");
+      const up = vm.desired === "running" && vm.endedGeneration !== vm.generation;
+      assert.equal(vm.status, up ? "running" : vm.desired === "stopped" ? "stopped" : vm.endedStatus);
+      return up ? [vm] : [];
+    });
+    const sorted = (values: Iterable<unknown>): unknown[] => [...values].map(String).sort();
+    const { host } = this;
+    const processes = [...host.processes.values()].map(({ vmId, generation }) => `${vmId}:${generation}`);
+    assert.deepEqual(sorted(processes), sorted(running.map(({ id, generation }) => `${id}:${generation}`)));
+    const taps = [...host.taps.values()].map(({ vmId, name, owner }) => `${vmId} ${name} ${owner}`);
+    assert.deepEqual(sorted(taps), sorted(running.map(({ id, tap }) => `${id} ${tap} ${1_900_000_000 + id}`)));
+    const neighbours = [...host.neighbours].map(([address, mac]) => `${address} ${mac}`);
+    assert.deepEqual(sorted(neighbours), sorted(running.map(({ address, mac }) => `${address} ${mac}`)));
+    assert.deepEqual(sorted(host.folders), sorted(running.map(({ id }) => id)));
+    assert.deepEqual(this.failures, []);
+  }
+}
+
+const request = (name: string): CreateVmRequest => ({ name, plugin: "hello" });
+const ofType = (events: readonly VmEvent[]) => events.filter(({ type }) => type !== "VM_LOG").map(({ type }) => type);
+
+test("a VM goes from pending to running, and each step of its way is told", async () => {
+  const bench = new Bench();
+  const running = await bench.open();
+  const created = await running.vms.create(request("web"));
+  assert.equal(created.status, "pending");
+  assert.equal(created.ip_address, "10.0.0.2");
+  await bench.settle(running);
+  bench.assertAgreement();
+  const vm = running.vms.get("web");
+  assert.equal(vm.status, "running");
+  assert.equal(vm.agent.health, "healthy");
+  assert.equal(vm.pid, [...bench.host.processes.keys()][0]);
+  const types = ofType(running.events);
+  assert.equal(types[0], "VM_CREATED");
+  assert.equal(types.at(-1), "VM_RUNNING");
+  assert.ok(running.events.some(({ type, line }) => type === "VM_LOG" && line === "hello"));
+  await running.vms.delete("web");
+  assert.equal(ofType(running.events).at(-1), "VM_DELETED");
+  bench.assertAgreement();
+  await running.engine.close();
+  bench.store.close();
+});
+
+test("start of a running VM is refused, stop of a stopped one is not, and a started one has a new generation", async () => {
+  const bench = new Bench();
+  const running = await bench.open();
+  await running.vms.create(request("web"));
+  await bench.settle(running);
+  await assert.rejects(running.vms.start("web"), { code: "wrong_state" });
+  assert.equal((await running.vms.stop("web")).status, "stopped");
+  bench.assertAgreement();
+  assert.equal((await running.vms.stop("web")).status, "stopped");
+  assert.equal((await running.vms.start("web")).status, "pending");
+  await bench.settle(running);
+  assert.equal((await running.vms.restart("web")).status, "pending");
+  await bench.settle(running);
+  bench.assertAgreement();
+  assert.equal([...bench.host.processes.values()][0]?.generation, 3);
+  await assert.rejects(running.vms.stop("nope"), { code: "not_found" });
+  await running.engine.close();
+  bench.store.close();
+});
+
+test("a hypervisor that dies is a crash with a reason and the console's last words, is cleaned up, and stays down until it is started", async () => {
+  const bench = new Bench();
+  const running = await bench.open();
+  await running.vms.create(request("web"));
+  await bench.settle(running);
+  const { id } = running.vms.get("web");
+  bench.host.end([...bench.host.processes.keys()][0] ?? 0, "host-signal");
+  await running.engine.until(id, () => running.vms.get("web").status === "crashed", 5000, "no crash is seen");
+  await bench.settle(running);
+  bench.assertAgreement();
+  assert.equal(running.vms.get("web").reason, "it ended: host-signal");
+  assert.match(running.events.find(({ type }) => type === "VM_CRASHED")?.message ?? "", /host-signal\nlast words/);
+  await running.vms.start("web");
+  await bench.settle(running);
+  bench.assertAgreement();
+  await running.engine.close();
+  bench.store.close();
+});
+
+test("a guest that powers itself off is stopped, not crashed", async () => {
+  const bench = new Bench();
+  const running = await bench.open();
+  await running.vms.create(request("web"));
+  await bench.settle(running);
+  const { id } = running.vms.get("web");
+  bench.host.end([...bench.host.processes.keys()][0] ?? 0, "guest-shutdown");
+  await running.engine.until(id, () => running.vms.get("web").status === "stopped", 5000, "no stop is seen");
+  await running.engine.close();
+  bench.store.close();
+});
+
+test("the next engine adopts running VMs without touching them, and removes what has our mark and no row", async () => {
+  const bench = new Bench();
+  const first = await bench.open();
+  await first.vms.create(request("web"));
+  await bench.settle(first);
+  const before = [...bench.host.processes.values()];
+  await first.engine.close();
+  bench.host.processes.set(7, { vmId: 99, generation: 1, pid: 7, startTicks: 1n });
+  bench.host.folders.add(98);
+  const tap = { index: 5, name: "vttap-old", up: true, attached: true, usable: true, owner: 1 };
+  bench.host.taps.set(5, { ...tap, vmId: 97 });
+  bench.host.neighbours.set(77, "02:ab:cd:00:00:60");
+  bench.host.neighbours.set(78, "02:ff:ff:00:00:60");
+  const second = await bench.open();
+  assert.equal(second.vms.get("web").pid, before[0]?.pid, "known as soon as the engine has started");
+  assert.equal(second.vms.get("web").status, "running");
+  const { id } = second.vms.get("web");
+  await second.engine.until(id, () => second.vms.get("web").agent.health === "healthy", 5000, "the link is not back");
+  const orphans = () =>
+    bench.host.processes.has(7) ||
+    bench.host.folders.has(98) ||
+    bench.host.taps.has(5) ||
+    bench.host.neighbours.has(77);
+  const deadline = performance.now() + 5000;
+  while (orphans() && performance.now() < deadline) await new Promise(setImmediate);
+  await bench.settle(second);
+  assert.deepEqual([...bench.host.processes.values()], before);
+  assert.equal(bench.host.neighbours.get(78), "02:ff:ff:00:00:60", "another installation's is not ours to remove");
+  bench.host.neighbours.delete(78);
+  bench.assertAgreement();
+  await second.engine.close();
+  const told = readFileSync(join(bench.logDirectory, "web.log"), "utf8");
+  assert.equal(told, "2026-01-01T00:00:00.000Z stdout hello\n", "no line is told twice");
+  bench.store.close();
+});
+
+test("a bridge that is missing is said in the VM's reason, and the VM starts when the bridge is there", async () => {
+  const bench = new Bench();
+  const running = await bench.open();
+  bench.host.bridge = "down";
+  const { id } = await running.vms.create(request("web"));
+  await bench.settle(running);
+  bench.assertAgreement();
+  await running.vms.stop("web");
+  bench.host.bridge = "missing";
+  await running.vms.start("web");
+  const blocked = () => /vbr0 does not exist: run volar setup/.test(running.vms.get("web").reason ?? "");
+  await running.engine.until(id, blocked, 5000, "nothing is said");
+  assert.equal(running.vms.get("web").status, "pending");
+  bench.host.bridge = "up";
+  running.engine.wake(id);
+  await bench.settle(running);
+  bench.assertAgreement();
+  await running.engine.close();
+  bench.store.close();
+});
+
+test("a foreign link of a tap's name is left alone, and named", async () => {
+  const bench = new Bench();
+  const running = await bench.open();
+  bench.host.foreignNames.add("vttap-web");
+  const { id } = await running.vms.create(request("web"));
+  await running.engine.until(id, () => /vttap-web/.test(running.vms.get("web").reason ?? ""), 5000, "nothing is said");
+  assert.equal(bench.host.taps.size, 0);
+  await running.vms.delete("web");
+  assert.ok(bench.host.foreignNames.has("vttap-web"));
+  await running.engine.close();
+  bench.store.close();
+});
+
+const names = ["a", "a-1", "a1", "B"];
+const command = fc.record({
+  what: fc.constantFrom("create", "create", "delete", "start", "stop", "restart", "crash", "power off"),
+  name: fc.constantFrom(...names),
+});
+const chapter = fc.record({
+  /** Commands of users who don't wait for each other. */
+  commands: fc.array(command, { minLength: 1, maxLength: 6 }),
+  /** How the engine's life ends: in order, killed after so many effects, or not in this chapter. */
+  end: fc.oneof(fc.constant("close" as const), fc.constant("stay" as const), fc.integer({ min: 0, max: 12 })),
+});
+
+async function obey({ vms }: Running, bench: Bench, { what, name }: { what: string; name: string }): Promise<void> {
+  try {
+    if (what === "create") await vms.create(request(name));
+    else if (what === "delete") await vms.delete(name);
+    else if (what === "start") await vms.start(name);
+    else if (what === "stop") await vms.stop(name);
+    else if (what === "restart") await vms.restart(name);
+    else {
+      const { pid } = vms.get(name);
+      if (pid !== undefined) bench.host.end(pid, what === "crash" ? "host-signal" : "guest-shutdown");
+    }
+  } catch (error) {
+    const expected = ["exists", "not_found", "wrong_state", "not_ready"];
+    if (!(error instanceof VolantError) || !expected.includes(error.code)) throw error;
+  }
+}
+
+test("whatever users order at once, whatever dies, and wherever volantd is killed: in the end the host holds what was asked for and nothing else", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(chapter, { minLength: 1, maxLength: 6 }), async (chapters) => {
+      const bench = new Bench();
+      let running = await bench.open();
+      try {
+        for (const { commands, end } of chapters) {
+          if (typeof end === "number") {
+            await running.engine.close();
+            running = await bench.open(end);
+            const orders = commands.map((order) => obey(running, bench, order));
+            // The killed engine answers no one; its users see their connection break.
+            const patience = new Promise((resolve) => setTimeout(resolve, 30));
+            await Promise.race([Promise.allSettled(orders), patience]);
+            running.life.end();
+            // Never finishes, having died in the middle of its calls; but its users' time-outs end with it.
+            void running.engine.close();
+            running = await bench.open();
+          } else {
+            await Promise.all(commands.map((order) => obey(running, bench, order)));
+            if (end === "close") {
+              await running.engine.close();
+              running = await bench.open();
+            }
+          }
+        }
+        await bench.settle(running);
+        bench.assertAgreement();
+        for (const name of names) await obey(running, bench, { what: "delete", name });
+        bench.assertAgreement();
+        assert.deepEqual(bench.store.vmIds(), []);
+      } finally {
+        await running.engine.close();
+        bench.store.close();
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
