@@ -49,7 +49,7 @@ export const IMPORT_RULES: readonly Rule[] = [
     refuses: /^@volant\/volantd|^packages\/volantd\//,
     because: "nobody imports volantd",
   },
-  { from: /^packages\/netlink\/src\/codec\//, refuses: /^node:|^koffi$/, because: "the codec is pure bytes" },
+  { from: /^packages\/netlink\/src\/codec\//, refuses: /^node:(?!net$)|^koffi$/, because: "the codec is pure bytes" },
   {
     from: /^packages\/volantd\/src\/(model|plan)\//,
     refuses: inputOutput,

@@ -86,7 +86,7 @@ test("the guest reaches the host", async () => {
 
 test("through masquerade the guest resolves a name and fetches a page in another namespace, which has no route back", async () => {
   assert.match(await ask("192.168.127.2", "resolve", OUTSIDE_NAME), new RegExp(`Address: ${OUTSIDE_ADDRESS}`));
-  const answer = await ask("192.168.127.2", "fetch", `http://${OUTSIDE_NAME}/`);
+  const answer = await ask("192.168.127.2", "fetch", OUTSIDE_NAME);
   assert.match(answer, new RegExp(`${OUTSIDE_PAGE}\nexit code 0`));
 });
 

@@ -1,6 +1,6 @@
 /**
  * A plugin for tests: a guest that does over HTTP what a test asks of it. Its pages are CGI scripts of busybox httpd, each with its one
- * argument in the query string: `/cgi-bin/ping?<address>`, `/cgi-bin/resolve?<name>`, `/cgi-bin/fetch?<url>`, `/cgi-bin/read?<path>`.
+ * argument in the query string: `/cgi-bin/ping?<address>`, `/cgi-bin/resolve?<name>`, `/cgi-bin/fetch?<host name>`, `/cgi-bin/read?<path>`.
  */
 import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync, copyFileSync } from "node:fs";
@@ -9,7 +9,11 @@ import { join } from "node:path";
 const scripts: Readonly<Record<string, string>> = {
   ping: 'busybox ping -c 1 -W 3 "$QUERY_STRING"',
   resolve: 'busybox nslookup "$QUERY_STRING"',
-  fetch: 'busybox wget -q -T 5 -O - "$QUERY_STRING"',
+  // Debian's static busybox crashes in wget, and in each applet that resolves a name through the C library.
+  fetch: [
+    "address=$(busybox nslookup -type=a \"$QUERY_STRING\" | busybox awk '/^Address:/ { last = $2 } END { print last }')",
+    'printf "GET / HTTP/1.0\\r\\nHost: $QUERY_STRING\\r\\n\\r\\n" | busybox nc -w 5 "$address" 80',
+  ].join("\n"),
   read: 'busybox cat "$QUERY_STRING"',
   links: "busybox ip -o addr show",
 };
