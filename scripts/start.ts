@@ -39,6 +39,14 @@ async function volar(...args: string[]): Promise<string> {
   return (await child).stdout;
 }
 
+/** Deletes every VM and plugin of this state folder's, whoever made them. */
+async function deleteAll(): Promise<void> {
+  const vms = JSON.parse(await volar("vms", "list", "--output", "json")) as { readonly name: string }[];
+  if (vms.length > 0) await volar("vms", "delete", ...vms.map(({ name }) => name));
+  const plugins = JSON.parse(await volar("plugins", "list", "--output", "json")) as { readonly name: string }[];
+  for (const { name } of plugins) await volar("plugins", "remove", name);
+}
+
 /** Starts volantd in a process group of its own, so that a terminal's Ctrl-C reaches this program first. Resolves when it is ready. */
 async function startVolantd(): Promise<ChildProcess> {
   say("$ volantd");
@@ -70,7 +78,18 @@ async function raiseLoopback(): Promise<void> {
   const netlink = await Netlink.open();
   try {
     const loopback = await netlink.links.get("lo");
-    if (loopback?.flags.up === false) await netlink.links.set("lo", { up: true });
+    if (loopback?.flags.up !== false) return;
+    await netlink.links.set("lo", { up: true });
+    undo.push(lowerLoopback);
+  } finally {
+    await netlink.close();
+  }
+}
+
+async function lowerLoopback(): Promise<void> {
+  const netlink = await Netlink.open();
+  try {
+    await netlink.links.set("lo", { up: false });
   } finally {
     await netlink.close();
   }
@@ -125,17 +144,15 @@ async function bringUp(interrupted: () => boolean): Promise<void> {
     async () => {
       const volantd = await startVolantd();
       undo.push(() => stopVolantd(volantd));
-      const names = JSON.parse(await volar("vms", "list", "--output", "json")) as { readonly name: string }[];
+      undo.push(deleteAll);
       // An earlier run that was killed may have left its VM; it is adopted by now, and goes.
-      for (const { name } of names) await volar("vms", "delete", name);
+      await deleteAll();
     },
     async () => {
       await volar("plugins", "install", "--replace", join(root, "examples/hello/manifest.json"));
-      undo.push(() => volar("plugins", "remove", "hello"));
     },
     async () => {
       const started = performance.now();
-      undo.push(() => volar("vms", "delete", vmName));
       const vm = JSON.parse(
         await volar("vms", "create", vmName, "--plugin", "hello", "--wait", "--output", "json"),
       ) as VmSummary;

@@ -3,7 +3,7 @@
  * `npm test -- unit`, `npm test -- test/vm/first-vm.test.ts`.
  */
 import { spawnSync } from "node:child_process";
-import { globSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, globSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spec } from "node:test/reporters";
@@ -95,6 +95,8 @@ const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
 const started = Date.now();
 // A temporary directory of the run's own: what is still in it at the end was left behind by a test.
 const scratch = mkdtempSync(join(tmpdir(), "volant-test-"));
+// Open to all, as /tmp is: some tests run programs as another user.
+chmodSync(scratch, 0o755);
 process.env["TMPDIR"] = scratch;
 const before = takeInventory(scratch);
 for (const [name, suite] of Object.entries(suites)) {
