@@ -20,6 +20,7 @@ export class NoopManager implements NetworkManager {
   }
 
   async bringBridgeUp(): Promise<void> {}
+  async restoreBridge(): Promise<void> {}
   async createTap(): Promise<void> {}
   async repairTap(): Promise<void> {}
   async deleteTap(): Promise<void> {}
