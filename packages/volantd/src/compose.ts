@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { accessSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { findUpstreamNameservers, LinuxHost, restoreNetwork } from "@volant/host";
+import { findUpstreamNameservers } from "@volant/host";
 import { startApi } from "./api/server.ts";
 import type { Config } from "./config.ts";
 import { Engine } from "./engine/engine.ts";
@@ -49,8 +49,7 @@ async function openNetwork(config: Config, installation: string): Promise<Opened
     import("@volant/netlink"),
     import("./network/bridge-manager.ts"),
   ]);
-  const restore = async () => (await restoreNetwork(new LinuxHost(config.workDir))).recorded;
-  const network = new BridgeManager({ netlink: await Netlink.open(), installation, bridge, restore });
+  const network = new BridgeManager({ netlink: await Netlink.open(), installation, bridge });
   const view = await network.observe();
   const state = view.network.managed ? view.network.bridge : "up";
   const missing = state === "missing" || state === "not_a_bridge";

@@ -245,7 +245,7 @@ test("the next engine adopts running VMs without touching them, and removes what
   bench.store.close();
 });
 
-test("a bridge that is missing is said in the VM's reason, and is put back where set-up has recorded it", async () => {
+test("a bridge that is missing is said in the VM's reason, and the VM starts when the bridge is there", async () => {
   const bench = new Bench();
   const running = await bench.open();
   bench.host.bridge = "down";
@@ -258,8 +258,8 @@ test("a bridge that is missing is said in the VM's reason, and is put back where
   const blocked = () => /vbr0 does not exist: run volar setup/.test(running.vms.get("web").reason ?? "");
   await running.engine.until(id, blocked, 5000, "nothing is said");
   assert.equal(running.vms.get("web").status, "pending");
-  bench.host.setUp = true;
-  running.engine.wake(id, true);
+  bench.host.bridge = "up";
+  running.engine.wake(id);
   await bench.settle(running);
   bench.assertAgreement();
   await running.engine.close();

@@ -95,12 +95,6 @@ async function launchSpec(vm: VmRecord, { images, pool }: ExecutorDeps): Promise
 
 const executors: Executors = {
   bring_bridge_up: ({ deps }) => deps.network.bringBridgeUp(),
-  async restore_bridge({ deps }) {
-    await deps.network.restoreBridge();
-    deps.log.warn({}, "the bridge was gone, and is back as set-up recorded it");
-    // What follows was planned for a host without it.
-    return "replan";
-  },
   create_tap: ({ deps, lane }, { name, uid }) => deps.network.createTap({ vmId: lane.vmId, name, uid }),
   repair_tap: ({ deps }, { tap }) => deps.network.repairTap(tap),
   delete_tap: ({ deps }, { tap }) => deps.network.deleteTap(tap),

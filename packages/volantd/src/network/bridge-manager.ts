@@ -14,8 +14,6 @@ export interface BridgeManagerOptions {
   readonly netlink: Netlink;
   readonly installation: string;
   readonly bridge: string;
-  /** Puts back what set-up recorded; false when nothing is recorded. */
-  readonly restore: () => Promise<boolean>;
 }
 
 /** Deletes that wait for their turn together; see {@link BridgeManager.deleteTap}. */
@@ -33,16 +31,10 @@ export class BridgeManager implements NetworkManager {
   readonly #netlink: Netlink;
   readonly #installation: string;
   readonly #bridge: string;
-  readonly #restore: () => Promise<boolean>;
-  /** Many VMs may want it back at once. */
-  #restoring: Promise<boolean> | undefined;
-  /** The bridge as it was last told of, so that only its changes wake every VM: it is told of with every port that comes or goes. */
-  #toldBridge = "";
   #deletes: PendingDelete[] = [];
   #deleting = false;
 
-  constructor({ netlink, installation, bridge, restore }: BridgeManagerOptions) {
-    this.#restore = restore;
+  constructor({ netlink, installation, bridge }: BridgeManagerOptions) {
     this.#netlink = netlink;
     this.#installation = installation;
     this.#bridge = bridge;
@@ -54,11 +46,9 @@ export class BridgeManager implements NetworkManager {
 
   async checkReady(tap: string): Promise<void> {
     const bridge = await this.#netlink.links.get(this.#bridge);
-    if (bridge === undefined) await this.restoreBridge();
-    else if (bridge.kind !== "bridge") {
-      throw new VolantError("not_ready", `the link ${this.#bridge} is not a bridge`, {
-        hint: "choose another name with VOLANT_BRIDGE, and run: volar setup",
-      });
+    if (bridge?.kind !== "bridge") {
+      const problem = bridge === undefined ? "does not exist" : "is not a bridge";
+      throw new VolantError("not_ready", `bridge ${this.#bridge} ${problem}`, { hint: "run: volar setup" });
     }
     const taken = await this.#netlink.links.get(tap);
     if (taken !== undefined && parseTapAlias(taken.alias)?.installation !== this.#installation) {
@@ -104,15 +94,6 @@ export class BridgeManager implements NetworkManager {
 
   async bringBridgeUp(): Promise<void> {
     await this.#netlink.links.set(this.#bridge, { up: true });
-  }
-
-  async restoreBridge(): Promise<void> {
-    this.#restoring ??= this.#restore().finally(() => (this.#restoring = undefined));
-    if (await this.#restoring) return;
-    throw new VolantError(
-      "not_ready",
-      `bridge ${this.#bridge} does not exist, and no set-up is recorded: run volar setup`,
-    );
   }
 
   async createTap({ vmId, name, uid }: TapRequest): Promise<void> {
@@ -183,16 +164,9 @@ export class BridgeManager implements NetworkManager {
   #changedBy(event: NetlinkEvent): number | "all" | undefined {
     if (event.type === "overrun") return "all";
     if (event.type !== "link" && event.type !== "bridge-port") return undefined;
-    if (event.link.name === this.#bridge) return event.type === "link" ? this.#changedBridge(event) : undefined;
+    if (event.link.name === this.#bridge) return event.type === "link" ? "all" : undefined;
     const mark = parseTapAlias(event.link.alias);
     return mark?.installation === this.#installation ? mark.vmId : undefined;
-  }
-
-  #changedBridge({ action, link }: Extract<NetlinkEvent, { type: "link" | "bridge-port" }>): "all" | undefined {
-    const told = [action, link.index, link.flags.up].join(" ");
-    if (told === this.#toldBridge) return undefined;
-    this.#toldBridge = told;
-    return "all";
   }
 
   async close(): Promise<void> {

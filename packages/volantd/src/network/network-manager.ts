@@ -35,8 +35,6 @@ export interface NetworkManager {
   checkReady(tap: string): Promise<void>;
   observe(): Promise<NetworkView>;
   bringBridgeUp(): Promise<void>;
-  /** Puts a bridge that is gone back as set-up recorded it. @throws VolantError `not_ready` when no set-up is recorded */
-  restoreBridge(): Promise<void>;
   /** @throws VolantError `exists` when a link of that name appeared meanwhile; it is left alone */
   createTap(request: TapRequest): Promise<void>;
   /** Joins it to the bridge and brings it up. */

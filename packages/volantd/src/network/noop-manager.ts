@@ -20,7 +20,6 @@ export class NoopManager implements NetworkManager {
   }
 
   async bringBridgeUp(): Promise<void> {}
-  async restoreBridge(): Promise<void> {}
   async createTap(): Promise<void> {}
   async repairTap(): Promise<void> {}
   async deleteTap(): Promise<void> {}

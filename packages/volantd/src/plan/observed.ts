@@ -28,7 +28,7 @@ export interface DesiredVm {
 
 /** A link that carries this VM's mark. */
 export interface ObservedTap {
-  /** Of all links, the kernel gives this number to one only until the next boot; a name it gives again. */
+  /** Never reused by the kernel while it is up, other than a name. */
   readonly index: number;
   readonly name: string;
   readonly up: boolean;

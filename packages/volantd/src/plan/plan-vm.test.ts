@@ -69,18 +69,10 @@ test("a VM that is as it should be needs nothing", () => {
   assert.deepEqual(planVm(desired({ startedGeneration: 1, runningGeneration: 1 }), observed(up)), { steps: [] });
 });
 
-test("a bridge that is gone is put back before anything else", () => {
-  const network = { managed: true, bridge: "missing", bridgeName: "vbr0" } as const;
-  assert.equal(kinds(desired(), observed({ network }))[0], "restore_bridge");
-  const vm = desired({ startedGeneration: 1, runningGeneration: 1 });
-  const taps = [{ ...goodTap, attached: false }];
-  assert.deepEqual(kinds(vm, observed({ ...up, network, taps, neighbours: [] }))[0], "restore_bridge");
-});
-
-test("a link that is no bridge and a foreign link of the tap's name block the start in words, and touch nothing", () => {
-  const odd = planVm(desired(), observed({ network: { managed: true, bridge: "not_a_bridge", bridgeName: "vbr0" } }));
-  assert.deepEqual(odd.steps, []);
-  assert.match(odd.blocked ?? "", /vbr0 is not a bridge/);
+test("a missing bridge and a foreign link of the tap's name block the start in words, and touch nothing", () => {
+  const missing = planVm(desired(), observed({ network: { managed: true, bridge: "missing", bridgeName: "vbr0" } }));
+  assert.deepEqual(missing.steps, []);
+  assert.match(missing.blocked ?? "", /vbr0 does not exist: run volar setup/);
   const foreign = planVm(desired(), observed({ foreignTap: true }));
   assert.deepEqual(foreign.steps, []);
   assert.match(foreign.blocked ?? "", /vttap-web/);
@@ -167,7 +159,7 @@ const arbitraryState = fc
     started: fc.integer({ min: 0, max: 3 }),
     running: fc.integer({ min: 0, max: 3 }),
     ended: fc.integer({ min: 0, max: 3 }),
-    bridge: fc.constantFrom("up", "down", "missing"),
+    bridge: fc.constantFrom("up", "down"),
     managed: fc.boolean(),
     generations: fc.array(fc.integer({ min: 1, max: 3 }), { maxLength: 3 }),
     taps: fc.uniqueArray(arbitraryTap, { maxLength: 2, selector: ({ name }) => name }),

@@ -26,11 +26,8 @@ function planBridge(observed: ObservedVm): NetworkPlan {
   const { network } = observed;
   if (!network.managed || network.bridge === "up") return { steps: [] };
   if (network.bridge === "down") return { steps: [{ kind: "bring_bridge_up" }] };
-  if (network.bridge === "missing") return { steps: [{ kind: "restore_bridge" }] };
-  return {
-    steps: [],
-    blocked: `the link ${network.bridgeName} is not a bridge: volar setup makes one of another name`,
-  };
+  const problem = network.bridge === "missing" ? "does not exist" : "is not a bridge";
+  return { steps: [], blocked: `bridge ${network.bridgeName} ${problem}: run volar setup` };
 }
 
 function planNeighbours(vm: DesiredVm, observed: ObservedVm): Step[] {

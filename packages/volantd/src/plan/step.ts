@@ -4,8 +4,6 @@ import type { ObservedTap } from "./observed.ts";
 /** One thing to do for a VM, as data. Every one of them can be repeated: doing it twice is doing it once. */
 export type Step =
   | { readonly kind: "bring_bridge_up" }
-  /** The bridge is gone: what set-up recorded is put back. */
-  | { readonly kind: "restore_bridge" }
   | { readonly kind: "create_tap"; readonly name: string; readonly uid: number }
   | { readonly kind: "repair_tap"; readonly tap: ObservedTap }
   | { readonly kind: "delete_tap"; readonly tap: ObservedTap }

@@ -29,8 +29,6 @@ export class MemoryHost {
   readonly folders = new Set<number>();
   readonly foreignNames = new Set(["eth0"]);
   bridge: "up" | "down" | "missing" = "up";
-  /** Whether a set-up is recorded, so that the bridge can be put back. */
-  setUp = false;
   /** Emits "exit" with a pid. */
   readonly exits = new EventEmitter().setMaxListeners(0);
   nextId = 100;
@@ -110,13 +108,6 @@ export class MemoryNetwork implements NetworkManager {
 
   bringBridgeUp(): Promise<void> {
     return this.#life.effect(() => void (this.#host.bridge = "up"));
-  }
-
-  restoreBridge(): Promise<void> {
-    return this.#life.effect(() => {
-      if (!this.#host.setUp) throw new VolantError("not_ready", "bridge vbr0 does not exist: run volar setup");
-      this.#host.bridge = "up";
-    });
   }
 
   createTap({ vmId, name, uid }: TapRequest): Promise<void> {

@@ -58,10 +58,6 @@ export function executeOnModel(state: ModelState, step: Step): void {
       if (state.bridge !== "down") throw new Error("the bridge is not down");
       state.bridge = "up";
       return;
-    case "restore_bridge":
-      if (state.bridge !== "missing") throw new Error("the bridge is not gone");
-      state.bridge = "up";
-      return;
     case "create_tap":
       if (state.bridge !== "up") throw new Error("no bridge to join");
       if (state.foreignTap || state.taps.some(({ name }) => name === step.name)) throw new Error("the name is taken");
