@@ -65,7 +65,7 @@ async function until(name: string, done: (vm: Vm) => boolean, what: string): Pro
 
 /** What the guest answers to one of the probe's pages, asked from the LAN. */
 function ask(vm: Vm, page: string): Promise<string> {
-  return lan.fetch(`${vm.ip_address}/cgi-bin/${page}`);
+  return lan.fetch(vm.ip_address, `cgi-bin/${page}`);
 }
 
 test("without a server the VM is up and waits for a lease: it says so, and waiting for it ends with that word", async () => {

@@ -26,8 +26,8 @@ export interface Lan {
   startDnsmasq(leaseFile: string): Promise<LanProgram>;
   /** Kea with leases of 10 s, renewed after 3 and rebound after 6, remembered under `directory` from one server to the next. */
   startKea(directory: string): Promise<LanProgram>;
-  /** The page that a guest serves, fetched from the LAN. */
-  fetch(address: string): Promise<string>;
+  /** A page that a guest serves, fetched from the LAN. */
+  fetch(address: string, path?: string): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -119,15 +119,15 @@ export async function openLan(): Promise<Lan> {
       const folders = [`KEA_PIDFILE_DIR=${directory}`, `KEA_LOCKFILE_DIR=${directory}`];
       return start(["env", ...folders, "kea-dhcp4", "-c", config], /DHCP4_STARTED/);
     },
-    fetch: async (address) => {
+    fetch: async (address, path = "") => {
       const program = `fetch(process.argv[1]).then((page) => page.text()).then((text) => process.stdout.write(text))`;
-      const child = spawn("nsenter", [...enter, process.execPath, "-e", program, `http://${address}/`], {
+      const child = spawn("nsenter", [...enter, process.execPath, "-e", program, `http://${address}/${path}`], {
         stdio: ["ignore", "pipe", "inherit"],
       });
       let text = "";
       child.stdout.setEncoding("utf8").on("data", (part: string) => (text += part));
       const [code] = (await once(child, "close")) as [number | null];
-      if (code !== 0) throw new Error(`the page of ${address} can't be fetched from the LAN`);
+      if (code !== 0) throw new Error(`a page of ${address} can't be fetched from the LAN`);
       return text;
     },
     close: async () => {

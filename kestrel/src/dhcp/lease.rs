@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn what_can_not_be_configured_is_refused_in_words() {
-        let broken: [(&str, fn(&mut Reply)); 8] = [
+        type Breaking = fn(&mut Reply);
+        let broken: [(&str, Breaking); 8] = [
             ("server", |r| r.server = None),
             ("interface", |r| r.address = Ipv4Addr::UNSPECIFIED),
             ("interface", |r| r.address = Ipv4Addr::new(239, 1, 1, 1)),
