@@ -120,9 +120,9 @@ export async function openLan(): Promise<Lan> {
       return start(["env", ...folders, "kea-dhcp4", "-c", config], /DHCP4_STARTED/);
     },
     fetch: async (address, path = "") => {
-      const program = `fetch(process.argv[1]).then((page) => page.text()).then((text) => process.stdout.write(text))`;
+      const program = `fetch(process.argv[1], { signal: AbortSignal.timeout(5000) }).then((page) => page.text()).then((text) => process.stdout.write(text))`;
       const child = spawn("nsenter", [...enter, process.execPath, "-e", program, `http://${address}/${path}`], {
-        stdio: ["ignore", "pipe", "inherit"],
+        stdio: ["ignore", "pipe", "ignore"],
       });
       let text = "";
       child.stdout.setEncoding("utf8").on("data", (part: string) => (text += part));
