@@ -241,6 +241,7 @@ const TEST_PACKAGES = {
   ip: "iproute2",
   nft: "nftables",
   dnsmasq: "dnsmasq-base",
+  "kea-dhcp4": "kea-dhcp4-server",
   unshare: "util-linux",
   sysctl: "procps",
 };

@@ -6,6 +6,7 @@
 pub mod boot;
 pub mod config;
 pub mod console;
+pub mod dhcp;
 pub mod error;
 pub mod health;
 pub mod init;

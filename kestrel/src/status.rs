@@ -1,7 +1,10 @@
 //! What the guest says of itself (`GET /v1/status`).
 
 use crate::config::NetworkMode;
+use crate::dhcp::lease::Lease;
+use crate::dhcp::machine::Phase;
 use serde::Serialize;
+use std::time::Duration;
 
 /// The interface's state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -20,6 +23,53 @@ pub struct NetworkStatus {
     /// Why it could not be applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// In mode `dhcp` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseStatus>,
+}
+
+/// What the DHCP client has come to. Times are RFC 3339 by the guest's clock; a lease without an end has only the first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LeaseStatus {
+    pub state: Phase,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obtained_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renews_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebinds_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// Why there is none yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl LeaseStatus {
+    /// The status of a client that has come so far; `obtained_ms` is when its lease began, in Unix milliseconds.
+    pub fn of(phase: Phase, lease: Option<(&Lease, i64)>, note: Option<&str>) -> Self {
+        let Some((lease, obtained_ms)) = lease else {
+            return Self { state: phase, reason: note.map(str::to_owned), ..Self::default() };
+        };
+        let at = |after: Duration| crate::wall_time::format(obtained_ms.saturating_add(after.as_millis() as i64));
+        Self {
+            state: phase,
+            server: Some(lease.server.to_string()),
+            nameservers: lease.nameservers.iter().map(ToString::to_string).collect(),
+            domain: lease.domain.clone(),
+            obtained_at: Some(at(Duration::ZERO)),
+            renews_at: lease.times.map(|times| at(times.renew)),
+            rebinds_at: lease.times.map(|times| at(times.rebind)),
+            expires_at: lease.times.map(|times| at(times.expire)),
+            reason: note.map(str::to_owned),
+        }
+    }
 }
 
 /// The workload's state machine.
@@ -135,6 +185,25 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_is_reported_as_the_golden_file_has_it() {
+        use crate::dhcp::lease::Times;
+        let lease = Lease {
+            address: [10, 0, 0, 5].into(),
+            prefix_length: 24,
+            gateway: None,
+            nameservers: vec![[9, 9, 9, 9].into()],
+            domain: Some("lan.example".into()),
+            server: [10, 0, 0, 1].into(),
+            times: Some(Times { renew: Duration::from_secs(60), rebind: Duration::from_secs(105), expire: Duration::from_secs(120) }),
+        };
+        let golden: serde_json::Value = serde_json::from_str(include_str!("../golden/status.json")).expect("golden");
+        let found = serde_json::to_value(LeaseStatus::of(Phase::Renewing, Some((&lease, 951_782_400_000)), None)).expect("json");
+        assert_eq!(found, golden[2]["network"]["lease"]);
+        let waiting = LeaseStatus::of(Phase::WaitingForLease, None, Some("no DHCP server has answered"));
+        assert_eq!(serde_json::to_value(waiting).expect("json"), golden[3]["network"]["lease"]);
+    }
+
+    #[test]
     fn the_status_is_the_golden_one() {
         let status = Status {
             config_version: Some("42-7".into()),
@@ -148,6 +217,7 @@ mod tests {
                 prefix_length: Some(24),
                 gateway: Some("192.168.127.1".into()),
                 reason: None,
+                lease: None,
             },
             workload: WorkloadStatus {
                 state: WorkloadState::Exited { code: Some(1), signal: None, restart_in_ms: Some(200) },

@@ -53,7 +53,7 @@ test("a tap is a persistent tap with vnet_hdr on the bridge, up, with our mark, 
     index: link["ifindex"] as number,
     name: "vttap-web",
     up: true,
-    attached: true,
+    bridge: "vbr0",
     usable: true,
     owner: UID,
   });
@@ -72,10 +72,24 @@ test("a name that is taken is an error, and what has it stays", async () => {
 test("a tap that was taken down and off the bridge is repaired in place", async () => {
   ip("link", "set", "vttap-web", "down", "nomaster");
   const broken = await tapOf(7);
-  assert.deepEqual([broken.up, broken.attached], [false, false]);
+  assert.deepEqual([broken.up, broken.bridge], [false, undefined]);
   await manager.repairTap(broken);
   const repaired = await tapOf(7);
-  assert.deepEqual([repaired.up, repaired.attached, repaired.index], [true, true, broken.index]);
+  assert.deepEqual([repaired.up, repaired.bridge, repaired.index], [true, "vbr0", broken.index]);
+});
+
+test("a tap joins another bridge where it is asked to, is seen there, and is moved back to it; that bridge is not changed", async () => {
+  await assert.rejects(manager.checkReady("vttap-lan", "br-lan"), { code: "not_ready", hint: /network\.bridge/ });
+  ip("link", "add", "br-lan", "type", "bridge");
+  await manager.checkReady("vttap-lan", "br-lan");
+  await manager.createTap({ vmId: 11, name: "vttap-lan", uid: UID, bridge: "br-lan" });
+  assert.equal((await tapOf(11)).bridge, "br-lan");
+  assert.deepEqual([...(await manager.observe()).otherBridges], [["br-lan", "down"]]);
+  ip("link", "set", "vttap-lan", "master", "vbr0");
+  await manager.repairTap(await tapOf(11), "br-lan");
+  assert.equal((await tapOf(11)).bridge, "br-lan");
+  await manager.deleteTap(await tapOf(11));
+  ip("link", "del", "br-lan");
 });
 
 test("links without our mark, or with another installation's, are foreign", async () => {

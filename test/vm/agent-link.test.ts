@@ -169,7 +169,10 @@ describe("a configured guest", () => {
   });
 
   test("refuses what it can't apply, by name, and stays as it was", async () => {
-    await assert.rejects(link.configure({ configVersion: "0", network: { mode: "dhcp" } }), { code: "not_supported" });
+    await assert.rejects(link.configure({ configVersion: "0", network: { mode: "dhcp", address: "10.0.2.9" } }), {
+      code: "invalid",
+      message: /network\.address/,
+    });
     await assert.rejects(link.configure({ configVersion: "0", hostname: "No" }), {
       code: "invalid",
       message: /hostname/,

@@ -17,14 +17,19 @@ export interface OutsideWorld {
   close(): Promise<void>;
 }
 
-async function end(child: ChildProcess): Promise<void> {
+/** Kills a program and waits for its end. */
+export async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   child.kill("SIGKILL");
   await once(child, "exit");
 }
 
 /** Starts a program inside the namespace of `pid`, ready when `ready` appears in its output. */
-async function startInside(pid: number, args: readonly string[], ready: RegExp | undefined): Promise<ChildProcess> {
+export async function startInside(
+  pid: number,
+  args: readonly string[],
+  ready: RegExp | undefined,
+): Promise<ChildProcess> {
   const child = spawn("nsenter", ["--net", "--target", String(pid), "--", ...args], {
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -23,16 +23,18 @@ impl Wanted {
     }
 
     /// What a configuration asks for, the command line filling in an address that `bridged` leaves out.
-    /// `None`: this guest has no interface but lo.
+    /// `None`: this guest has no interface but lo. In `dhcp` the address is a server's to give.
     pub fn from_config(config: &NetworkConfig, ip: Option<&IpParameter>) -> Result<Option<Self>, AgentError> {
         match config.mode {
             NetworkMode::Vsock => return Ok(None),
             NetworkMode::Dhcp => {
-                return Err(AgentError::new(
-                    501,
-                    "not_supported",
-                    "network mode dhcp: this agent has no DHCP client yet; use bridged or vsock",
-                ));
+                return Ok(Some(Self {
+                    interface: config.interface.clone().unwrap_or_else(|| "eth0".into()),
+                    mac: config.mac.as_deref().and_then(parse_mac),
+                    mtu: config.mtu,
+                    address: None,
+                    gateway: None,
+                }));
             }
             NetworkMode::Bridged => {}
         }
@@ -61,7 +63,9 @@ pub fn plan(before: Option<&Wanted>, wanted: &Wanted, index: u32) -> Vec<Request
             steps.push(Request::DeleteAddress { index, address, prefix_length });
         }
     }
-    steps.push(Request::LinkUp { index, mac: wanted.mac, mtu: wanted.mtu });
+    if before.is_none_or(|before| (before.mac, before.mtu) != (wanted.mac, wanted.mtu)) {
+        steps.push(Request::LinkUp { index, mac: wanted.mac, mtu: wanted.mtu });
+    }
     if let Some((address, prefix_length)) = wanted.address {
         steps.push(Request::AddAddress { index, address, prefix_length });
     }
@@ -76,6 +80,11 @@ pub fn plan(before: Option<&Wanted>, wanted: &Wanted, index: u32) -> Vec<Request
 /// The kernel's number of an interface.
 pub fn interface_index(name: &str) -> Option<u32> {
     std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
+}
+
+/// The hardware address of an interface.
+pub fn hardware_address(name: &str) -> Option<[u8; 6]> {
+    parse_mac(std::fs::read_to_string(format!("/sys/class/net/{name}/address")).ok()?.trim())
 }
 
 /// Carries the plan out. The interface must exist.
@@ -131,6 +140,13 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_comes_and_goes_without_touching_the_link() {
+        let bare = Wanted { address: None, gateway: None, ..wanted(2) };
+        assert!(matches!(plan(Some(&bare), &wanted(2), 5)[..], [Request::AddAddress { .. }, Request::SetDefaultRoute { .. }]));
+        assert!(matches!(plan(Some(&wanted(2)), &bare, 5)[..], [Request::DeleteAddress { .. }, Request::DeleteDefaultRoute { .. }]));
+    }
+
+    #[test]
     fn a_configuration_without_an_address_takes_the_command_lines() {
         let line = crate::boot::cmdline::CommandLine::parse("ip=10.0.0.9::10.0.0.1:255.0.0.0::eth0:off");
         let config = NetworkConfig {
@@ -146,6 +162,7 @@ mod tests {
         assert_eq!(found, Wanted::from_ip(line.ip.as_ref().expect("ip")));
         assert!(Wanted::from_config(&config, None).is_err());
         let dhcp = NetworkConfig { mode: NetworkMode::Dhcp, ..config };
-        assert_eq!(Wanted::from_config(&dhcp, None).expect_err("later").code, "not_supported");
+        let raised = Wanted::from_config(&dhcp, None).expect("usable").expect("an interface");
+        assert_eq!((raised.interface.as_str(), raised.address), ("eth0", None));
     }
 }

@@ -2,15 +2,17 @@
 //! so that a new configuration, a death and a shutdown never race.
 
 use super::backoff::{Backoff, wants_restart};
+use super::lease::LeaseKeeper;
 use super::{probe, process};
 use crate::boot::cmdline::CommandLine;
 use crate::config::{GuestConfig, NetworkMode};
+use crate::dhcp::client::Progress;
 use crate::error::AgentError;
 use crate::health::Target;
 use crate::log_ring::{LineSplitter, Stream};
 use crate::net::{apply, etc};
 use crate::state::State;
-use crate::status::{Health, NetworkStatus, WorkloadState};
+use crate::status::{Health, LeaseStatus, NetworkStatus, WorkloadState};
 use rustix::process::Pid;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -61,6 +63,7 @@ pub struct Supervisor {
     line: Rc<CommandLine>,
     config: Option<GuestConfig>,
     network: Option<apply::Wanted>,
+    lease: LeaseKeeper,
     running: Option<Running>,
     backoff: Backoff,
     restart_at: Option<Instant>,
@@ -77,6 +80,7 @@ impl Supervisor {
             line,
             config: None,
             network: None,
+            lease: LeaseKeeper::default(),
             running: None,
             backoff: Backoff::default(),
             restart_at: None,
@@ -123,6 +127,7 @@ impl Supervisor {
                     }
                 },
                 _ = self.children.recv() => self.reap(),
+                Some(progress) = self.lease.next() => self.leased(progress),
                 Some(_) = self.collectors.join_next() => {}
                 () = sleep_until(self.restart_at) => self.start(true),
             }
@@ -147,7 +152,14 @@ impl Supervisor {
             None => self.line.ip.as_ref().map(apply::Wanted::from_ip),
             Some(network) => apply::Wanted::from_config(network, self.line.ip.as_ref())?,
         };
-        self.set_network(wanted)?;
+        let hostname = config.hostname.clone().unwrap_or_else(|| self.state.status().hostname);
+        match (&config.network, wanted) {
+            (Some(network), Some(wanted)) if network.mode == NetworkMode::Dhcp => self.ask_for_lease(wanted, &hostname)?,
+            (_, wanted) => {
+                self.lease.end();
+                self.set_network(wanted)?;
+            }
+        }
         if let Some(network) = &config.network {
             let mode = network.mode;
             self.state.update(|status| {
@@ -158,7 +170,6 @@ impl Supervisor {
         let same_workload = self.config.as_ref().is_some_and(|current| {
             current.workload == config.workload && current.env == config.env && current.health_check == config.health_check
         });
-        let hostname = config.hostname.clone().unwrap_or_else(|| self.state.status().hostname);
         let version = config.config_version.clone();
         self.config = Some(config);
         self.set_names(&hostname);
@@ -189,9 +200,66 @@ impl Supervisor {
             prefix_length: wanted.address.map(|(_, length)| length),
             gateway: wanted.gateway.map(|gateway| gateway.to_string()),
             reason: result.as_ref().err().map(|error| error.message.clone()),
+            lease: None,
         };
         self.state.update(|current| current.network = status);
         result.map(|()| self.network = Some(wanted))
+    }
+
+    /// Raises the interface and leaves its address to a DHCP server. A lease that is there already is kept.
+    fn ask_for_lease(&mut self, bare: apply::Wanted, hostname: &str) -> Result<(), AgentError> {
+        if self.lease.asks_for(&bare, hostname) {
+            return Ok(());
+        }
+        self.lease.end();
+        let result = apply::apply(self.network.as_ref(), &bare).and_then(|()| self.lease.begin(&bare, hostname));
+        let status = NetworkStatus {
+            mode: Some(NetworkMode::Dhcp),
+            interface: Some(bare.interface.clone()),
+            reason: result.as_ref().err().map(|error| error.message.clone()),
+            lease: Some(LeaseStatus::default()),
+            ..NetworkStatus::default()
+        };
+        self.state.update(|current| current.network = status);
+        result.map(|()| self.network = Some(bare))
+    }
+
+    /// The DHCP client has news: the interface follows, and the first lease starts the workload.
+    fn leased(&mut self, progress: Progress) {
+        let Some(wanted) = self.lease.wanted(&progress) else { return };
+        let before = self.state.status().network;
+        let is_new = self.network.as_ref() != Some(&wanted);
+        let result = if is_new { apply::apply(self.network.as_ref(), &wanted) } else { Ok(()) };
+        let reason = result.as_ref().err().map(|error| error.message.clone()).or(before.reason.filter(|_| !is_new));
+        let address = wanted.address.filter(|_| reason.is_none());
+        let status = NetworkStatus {
+            applied: address.is_some(),
+            mode: Some(NetworkMode::Dhcp),
+            interface: Some(wanted.interface.clone()),
+            address: address.map(|(address, _)| address.to_string()),
+            prefix_length: address.map(|(_, length)| length),
+            gateway: address.and(wanted.gateway).map(|gateway| gateway.to_string()),
+            reason: reason.clone(),
+            lease: Some(self.lease.status(&progress)),
+        };
+        if before.address != status.address {
+            self.state.remark(&match (&status.address, &reason) {
+                (Some(address), _) => format!("the interface has {address} by DHCP"),
+                (None, Some(reason)) => format!("the lease can't be used: {reason}"),
+                (None, None) => "the lease is lost, and the interface has no address".to_owned(),
+            });
+        }
+        // What was applied in part is undone by the next plan just the same.
+        self.network = Some(wanted);
+        let known = self.lease.names() != self.lease.remember(progress);
+        if is_new || known {
+            self.set_names(&self.state.status().hostname);
+        }
+        self.state.update(|current| current.network = status);
+        let waits = self.config.is_some() && self.running.is_none() && self.restart_at.is_none();
+        if waits && address.is_some() && self.state.status().workload.state == WorkloadState::Starting {
+            self.start(false);
+        }
     }
 
     fn set_names(&self, hostname: &str) {
@@ -199,8 +267,17 @@ impl Supervisor {
         if let Err(cause) = rustix::system::sethostname(hostname.as_bytes()) {
             crate::console::say(&format!("setting the hostname {hostname}: {cause}"));
         }
-        let (nameservers, search) = self.config.as_ref().map_or((&[][..], &[][..]), |config| (&config.nameservers[..], &config.search[..]));
-        if let Err(error) = etc::write(Path::new("/etc"), hostname, address, nameservers, search) {
+        let (mut nameservers, mut search) =
+            self.config.as_ref().map_or_else(Default::default, |config| (config.nameservers.clone(), config.search.clone()));
+        // What the VM was given wins over what its network says.
+        let (leased_nameservers, domain) = self.lease.names();
+        if nameservers.is_empty() {
+            nameservers = leased_nameservers;
+        }
+        if search.is_empty() {
+            search.extend(domain);
+        }
+        if let Err(error) = etc::write(Path::new("/etc"), hostname, address, &nameservers, &search) {
             crate::console::say(&error.message);
         }
         self.state.update(|status| hostname.clone_into(&mut status.hostname));
@@ -215,6 +292,10 @@ impl Supervisor {
             status.health = Health::default();
         });
         let address = self.state.status().network.address;
+        // A workload finds its address and its name servers in every mode. A later start must not wait: the network may stay away.
+        if !again && address.is_none() && self.lease.is_asking() {
+            return;
+        }
         let extra: Vec<(&str, &str)> = [
             ("VOLANT_RUNTIME", &self.line.runtime),
             ("VOLANT_PLUGIN", &self.line.plugin),

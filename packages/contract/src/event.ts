@@ -12,7 +12,7 @@ export const VmEventType = Type.Union([
 ]);
 export type VmEventType = Static<typeof VmEventType>;
 
-/** One line of the stream `GET /api/v1/events/vms`. `VM_UPDATED` (ours) says that the status or reason changed in another way. */
+/** One line of the stream `GET /api/v1/events/vms`. `VM_UPDATED` (ours) says that the status or reason changed in another way, or the address that a DHCP server gave. */
 export const VmEvent = Type.Object(
   {
     type: VmEventType,

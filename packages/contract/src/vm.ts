@@ -89,12 +89,34 @@ export const CreateVmRequest = Type.Object(
 );
 export type CreateVmRequest = Static<typeof CreateVmRequest>;
 
+/** What a guest in mode `dhcp` has of a DHCP server, as its agent reports it. */
+export const VmLease = Type.Object(
+  {
+    state: Type.Union(
+      [Type.Literal("waiting_for_lease"), Type.Literal("bound"), Type.Literal("renewing"), Type.Literal("rebinding")],
+      { description: "Of the client in RFC 2131, 4.4" },
+    ),
+    server: Type.Optional(Type.String()),
+    gateway: Type.Optional(Type.String()),
+    nameservers: Type.Array(Type.String()),
+    domain: Type.Optional(Type.String()),
+    obtained_at: Type.Optional(Timestamp),
+    renews_at: Type.Optional(Timestamp),
+    rebinds_at: Type.Optional(Timestamp),
+    expires_at: Type.Optional(Timestamp),
+    reason: Type.Optional(Type.String({ description: "Why there is none yet" })),
+  },
+  closed,
+);
+export type VmLease = Static<typeof VmLease>;
+
 export const VmNetwork = Type.Object(
   {
     mode: NetworkMode,
     tap: Type.Optional(Type.String()),
     bridge: Type.Optional(Type.String()),
     addresses: Type.Array(Type.String({ description: "address/prefix length" })),
+    lease: Type.Optional(VmLease),
   },
   closed,
 );
@@ -116,7 +138,9 @@ export const Vm = Type.Object(
     name: VmName,
     status: VmStatus,
     reason: Type.Optional(
-      Type.String({ description: "Why it is in this state: waiting_for_agent, deleting, or a sentence" }),
+      Type.String({
+        description: "Why it is in this state: waiting_for_agent, waiting_for_lease, deleting, or a sentence",
+      }),
     ),
     runtime: Type.String(),
     pid: Type.Optional(Type.Integer({ description: "Process id of the hypervisor" })),

@@ -197,6 +197,57 @@ test("a hypervisor that dies is a crash with a reason and the console's last wor
   bench.store.close();
 });
 
+test("a VM in mode dhcp runs once it has a lease, shows it, and tells when it changes; an address of another is no lease", async () => {
+  const bench = new Bench();
+  const running = await bench.open();
+  const { vms, engine, events } = running;
+  const say = (address: string) => {
+    const lease = { phase: "bound", server: "10.7.0.1", nameservers: ["10.7.0.1"], expiresAt: new Date(0) } as const;
+    bench.host.guestNetwork = { applied: true, mode: "dhcp", address, prefixLength: 24, gateway: "10.7.0.1", lease };
+    bench.host.guestNews.emit("network");
+  };
+  await vms.create(request("neighbour"));
+  await bench.settle(running);
+  const taken = vms.get("neighbour").ip_address;
+  const network = { mode: "dhcp", bridge: "br-lan" };
+  bench.host.otherBridges.set("br-lan", "up");
+  const { id } = await vms.create({ ...request("web"), config: { network } });
+  const reaches = (done: () => boolean, what: string) => engine.until(id, done, 5000, what);
+  await reaches(() => vms.get("web").reason === "waiting_for_lease", "it does not wait");
+  assert.deepEqual([vms.get("web").status, vms.get("web").ip_address], ["starting", ""]);
+  assert.equal([...bench.host.taps.values()].find((tap) => tap.vmId === id)?.bridge, "br-lan");
+  assert.equal(bench.store.getVm(id)?.address, undefined);
+  for (const address of ["10.0.0.1", taken]) {
+    say(address);
+    const refused = () => vms.get("web").network.lease?.reason?.includes(address) === true;
+    await reaches(refused, `${address} is taken for a lease`);
+    assert.equal(vms.get("web").status, "starting");
+  }
+  say("10.7.0.5");
+  await reaches(() => vms.get("web").status === "running", "it does not run");
+  const { network: shown, ip_address: address } = vms.get("web");
+  assert.deepEqual([address, shown.addresses, shown.bridge], ["10.7.0.5", ["10.7.0.5/24"], "br-lan"]);
+  assert.deepEqual(shown.lease, {
+    state: "bound",
+    gateway: "10.7.0.1",
+    server: "10.7.0.1",
+    nameservers: ["10.7.0.1"],
+    expires_at: "1970-01-01T00:00:00.000Z",
+  });
+  say("10.7.0.6");
+  await reaches(() => vms.get("web").ip_address === "10.7.0.6", "the change is not seen");
+  bench.host.guestNetwork = { applied: false, lease: { phase: "waiting_for_lease", nameservers: [] } };
+  bench.host.guestNews.emit("network");
+  await reaches(() => vms.get("web").reason === "waiting_for_lease", "the loss is not seen");
+  assert.equal(vms.get("web").status, "running");
+  const told = events.filter(({ type, name }) => type !== "VM_LOG" && name === "web").map((event) => event.ip_address);
+  const addresses = told.filter((value, index) => index === 0 || value !== told[index - 1]);
+  assert.deepEqual(addresses, [undefined, "10.7.0.5", "10.7.0.6", undefined]);
+  assert.equal(bench.host.neighbours.size, 1, "the host writes no neighbour entry by a guest's word");
+  await running.engine.close();
+  bench.store.close();
+});
+
 test("a guest that powers itself off is stopped, not crashed", async () => {
   const bench = new Bench();
   const running = await bench.open();
@@ -218,7 +269,7 @@ test("the next engine adopts running VMs without touching them, and removes what
   await first.engine.close();
   bench.host.processes.set(7, { vmId: 99, generation: 1, pid: 7, startTicks: 1n });
   bench.host.folders.add(98);
-  const tap = { index: 5, name: "vttap-old", up: true, attached: true, usable: true, owner: 1 };
+  const tap = { index: 5, name: "vttap-old", up: true, bridge: "vbr0", usable: true, owner: 1 };
   bench.host.taps.set(5, { ...tap, vmId: 97 });
   bench.host.neighbours.set(77, "02:ab:cd:00:00:60");
   bench.host.neighbours.set(78, "02:ff:ff:00:00:60");

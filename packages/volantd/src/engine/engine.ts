@@ -6,6 +6,7 @@
  * has no row then is an orphan. After a pass with steps the VM is due again, until nothing is left to do.
  */
 import { VolantError, type VmEventType } from "@volant/contract";
+import { dhcpLease, leaseText, type DhcpLease } from "../model/dhcp-lease.ts";
 import { planVm } from "../plan/plan-vm.ts";
 import { vmStatus } from "../plan/status.ts";
 import type { ObservedVm } from "../plan/observed.ts";
@@ -234,7 +235,8 @@ export class Engine {
     const { store, runtime, monotonicMs } = this.#options;
     const record = store.getVm(lane.vmId);
     const context = { installation: store.installation, nowMs: monotonicMs() };
-    const observed = observedVm(lane, record?.tap, host, context);
+    lane.lease = record === undefined ? undefined : this.#leaseOf(record, lane);
+    const observed = observedVm(lane, { tap: record?.tap, bridge: record?.spec.bridge }, host, context);
     const vm = record === undefined ? undefined : desiredVm(record, runtime);
     lane.process = observed.processes.find(({ generation }) => generation === record?.generation);
     lane.shutdowns = lane.shutdowns.filter((shutdown) =>
@@ -260,6 +262,20 @@ export class Engine {
     if (plan.steps.length > 0) lane.dirty = true;
     else if (plan.blocked === undefined) lane.failure = undefined;
     lane.settled = plan.steps.length === 0 && plan.blocked === undefined && plan.wakeAtMs === undefined && !lane.dirty;
+  }
+
+  /** The lease that a guest reports. It can't have the host's own address in the managed network, nor one that was leased to another VM. */
+  #leaseOf(record: VmRecord, lane: Lane): DhcpLease | undefined {
+    const { session } = lane;
+    if (record.spec.mode !== "dhcp" || session === undefined || session.generation !== record.generation) {
+      return undefined;
+    }
+    const { pool, store } = this.#options;
+    return dhcpLease(session.network, (address) => {
+      if (address === pool.gateway) return "this host's";
+      const holder = store.vmWithAddress(address);
+      return holder === undefined || holder === record.id ? undefined : "leased to another VM";
+    });
   }
 
   #fail(lane: Lane, error: unknown): void {
@@ -298,13 +314,18 @@ export class Engine {
     lane: Lane,
     { status, reason }: { readonly status: VmRecord["status"]; readonly reason: string | undefined },
   ): void {
-    if (record.status === status && record.reason === reason) return;
+    const lease = leaseText(lane.lease);
+    const isLeaseNews = lease !== lane.toldLease;
+    if (record.status === status && record.reason === reason && !isLeaseNews) return;
     const { store, events, now } = this.#options;
     store.recordStatus(record.id, status, reason);
+    lane.toldLease = lease;
     const type = record.status === status ? "VM_UPDATED" : (STATUS_EVENTS[status] ?? "VM_UPDATED");
-    const words = type === "VM_CRASHED" ? [reason ?? "it crashed", ...lane.lastWords].join("\n") : undefined;
-    const shown = { ...record, status, reason };
-    events.publish(vmEvent(type, shown, { now: now(), pid: lane.process?.pid, message: words }));
+    const crash = type === "VM_CRASHED" ? [reason ?? "it crashed", ...lane.lastWords].join("\n") : undefined;
+    const message = crash ?? (isLeaseNews ? (lease ?? "its lease is gone") : undefined);
+    const address = lane.lease?.address;
+    const shown = { ...record, status, reason, address: record.address ?? address };
+    events.publish(vmEvent(type, shown, { now: now(), pid: lane.process?.pid, message }));
   }
 
   #wakeAfter(lane: Lane, delayMs: number): void {

@@ -95,8 +95,8 @@ async function launchSpec(vm: VmRecord, { images, pool }: ExecutorDeps): Promise
 
 const executors: Executors = {
   bring_bridge_up: ({ deps }) => deps.network.bringBridgeUp(),
-  create_tap: ({ deps, lane }, { name, uid }) => deps.network.createTap({ vmId: lane.vmId, name, uid }),
-  repair_tap: ({ deps }, { tap }) => deps.network.repairTap(tap),
+  create_tap: ({ deps, lane }, { name, uid, bridge }) => deps.network.createTap({ vmId: lane.vmId, name, uid, bridge }),
+  repair_tap: ({ deps }, { tap, bridge }) => deps.network.repairTap(tap, bridge),
   delete_tap: ({ deps }, { tap }) => deps.network.deleteTap(tap),
   set_neighbour: ({ deps }, { address, mac }) => deps.network.setNeighbour({ address, mac }),
   delete_neighbour: ({ deps }, { address }) => deps.network.deleteNeighbour(address),
@@ -148,7 +148,9 @@ const executors: Executors = {
 
   async configure_guest({ deps, lane, vm }, { generation }) {
     const { spec, mac, address } = required(vm);
-    const nameservers = spec.config.nameservers ?? (await deps.nameservers());
+    // Where a DHCP server speaks for the network, the host's own name servers may be out of the guest's reach.
+    const offered = spec.mode === "dhcp" ? [] : await deps.nameservers();
+    const nameservers = spec.config.nameservers ?? offered;
     const { pool } = deps;
     await lane.session?.configure(
       guestSettings({ spec, vmId: lane.vmId, generation, mac, address, pool, nameservers }),

@@ -1,7 +1,7 @@
 /** What the engine knows of one guest while its hypervisor runs: the link to its agent, and what came over it. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { GuestConfig } from "../guest/guest-config.ts";
-import type { GuestStatus } from "../guest/guest-status.ts";
+import type { GuestNetworkStatus, GuestStatus } from "../guest/guest-status.ts";
 import type { AgentInfo, GuestIdentity } from "../guest/handshake.ts";
 import type { GuestLogEntry } from "../guest/log-entry.ts";
 import type { ObservedGuest } from "../plan/observed.ts";
@@ -31,7 +31,7 @@ export interface GuestPortOptions {
 export interface GuestSessionOptions {
   readonly port: GuestPort;
   readonly generation: number;
-  /** Called when {@link GuestSession.view} would say something else than before. */
+  /** Called when {@link GuestSession.view} or {@link GuestSession.network} would say something else than before. */
   readonly onChange: () => void;
   readonly onLog: (entry: GuestLogEntry) => void;
   /** Whether an entry is the last one that an earlier session took; absent for a guest that no session has followed yet. */
@@ -77,6 +77,11 @@ export class GuestSession {
 
   get agent(): AgentInfo | undefined {
     return this.#port.agent;
+  }
+
+  /** What the guest says of its network, unjudged; undefined before it has said anything. */
+  get network(): GuestNetworkStatus | undefined {
+    return this.#status?.network;
   }
 
   view(): ObservedGuest {
@@ -142,10 +147,14 @@ export class GuestSession {
   async #followStatus(signal: AbortSignal): Promise<void> {
     for await (const status of this.#port.watchStatus(signal)) {
       if (signal.aborted) return;
-      const before = JSON.stringify(this.view());
+      const before = this.#shown();
       this.#status = status;
-      if (JSON.stringify(this.view()) !== before) this.#onChange();
+      if (this.#shown() !== before) this.#onChange();
     }
+  }
+
+  #shown(): string {
+    return JSON.stringify([this.view(), this.network]);
   }
 
   async #followLogs(signal: AbortSignal): Promise<void> {

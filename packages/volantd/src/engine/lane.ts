@@ -1,3 +1,4 @@
+import type { DhcpLease } from "../model/dhcp-lease.ts";
 import type { HypervisorProcess } from "../runtime/runtime.ts";
 import type { Shutdown } from "../plan/observed.ts";
 import type { GuestSession } from "./guest-session.ts";
@@ -22,6 +23,10 @@ export class Lane {
   failure: StepFailure | undefined;
   /** The process of the current generation, as last seen. */
   process: HypervisorProcess | undefined;
+  /** What the guest has by DHCP, as of the last pass. */
+  lease: DhcpLease | undefined;
+  /** {@link leaseText} of the lease that listeners were told of last. */
+  toldLease: string | undefined;
   /** What the last process left to say. */
   lastWords: readonly string[] = [];
   timer: NodeJS.Timeout | undefined;

@@ -52,7 +52,7 @@ export class VmService implements VmUseCases {
     await images.kernel();
     const spec: VmSpec = { ...resolved, kernelCmdline, initramfs: { ...resolved.initramfs, checksum } };
     const [firstTap] = this.#newVm(spec).tapNames ?? [];
-    if (firstTap !== undefined) await network.checkReady(firstTap);
+    if (firstTap !== undefined) await network.checkReady(firstTap, spec.bridge);
     // The names are a generator, which the look at its first one has ended.
     const record = store.createVm(this.#newVm(spec));
     events.publish(vmEvent("VM_CREATED", record, { now: now() }));

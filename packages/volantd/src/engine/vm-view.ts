@@ -1,6 +1,7 @@
 /** A VM as users see it: its row, and what the engine knows of the live one. */
 import type { Vm, VmEvent, VmEventType } from "@volant/contract";
 import { formatAddress, type AddressPool } from "../model/address.ts";
+import type { DhcpLease } from "../model/dhcp-lease.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { VmRecord } from "../store/store.ts";
 import type { Lane } from "./lane.ts";
@@ -23,10 +24,34 @@ function agentView(lane: Lane | undefined): Vm["agent"] {
   };
 }
 
+function leaseView(lease: DhcpLease): NonNullable<Vm["network"]["lease"]> {
+  const { phase, gateway, server, nameservers, domain, obtainedAt, renewsAt, rebindsAt, expiresAt, reason } = lease;
+  return {
+    state: phase,
+    ...(gateway === undefined ? {} : { gateway: formatAddress(gateway) }),
+    ...(server === undefined ? {} : { server: formatAddress(server) }),
+    nameservers: nameservers.map(formatAddress),
+    ...(domain === undefined ? {} : { domain }),
+    ...(obtainedAt === undefined ? {} : { obtained_at: obtainedAt.toISOString() }),
+    ...(renewsAt === undefined ? {} : { renews_at: renewsAt.toISOString() }),
+    ...(rebindsAt === undefined ? {} : { rebinds_at: rebindsAt.toISOString() }),
+    ...(expiresAt === undefined ? {} : { expires_at: expiresAt.toISOString() }),
+    ...(reason === undefined ? {} : { reason }),
+  };
+}
+
+/** The address of a VM and the length of its subnet's prefix: leased by the host, else by a DHCP server. */
+function addressOf(record: VmRecord, lease: DhcpLease | undefined, pool: AddressPool): [number, number] | undefined {
+  if (record.address !== undefined) return [record.address, pool.subnet.prefixLength];
+  return lease?.address === undefined ? undefined : [lease.address, lease.prefixLength ?? 32];
+}
+
 export function vmView(record: VmRecord, lane: Lane | undefined, { runtime, bridge, pool }: ViewContext): Vm {
-  const { spec, address, tap } = record;
+  const { spec, tap } = record;
+  const lease = lane?.lease;
+  const [address, prefixLength] = addressOf(record, lease, pool) ?? [];
   const process = lane?.process;
-  const addresses = address === undefined ? [] : [`${formatAddress(address)}/${pool.subnet.prefixLength}`];
+  const addresses = address === undefined ? [] : [`${formatAddress(address)}/${prefixLength}`];
   return {
     id: record.id,
     name: spec.name,
@@ -44,7 +69,12 @@ export function vmView(record: VmRecord, lane: Lane | undefined, { runtime, brid
     updated_at: record.updatedAt,
     vsock_cid: record.cid,
     plugin: spec.plugin,
-    network: { mode: spec.mode, ...(tap === undefined ? {} : { tap, bridge }), addresses },
+    network: {
+      mode: spec.mode,
+      ...(tap === undefined ? {} : { tap, bridge: spec.bridge ?? bridge }),
+      addresses,
+      ...(lease === undefined ? {} : { lease: leaseView(lease) }),
+    },
     agent: agentView(lane),
   };
 }

@@ -64,6 +64,38 @@ test("golden statuses are read", () => {
   assert.deepEqual(fresh?.workload, { state: "waiting_for_config", restarts: 0 });
 });
 
+test("golden leases are read, and what of one is unfit is left out", () => {
+  const [, , bound, waiting] = golden("status.json") as Record<string, Record<string, unknown>>[];
+  assert.deepEqual(parseGuestStatus(JSON.stringify(bound))?.network, {
+    applied: true,
+    mode: "dhcp",
+    interface: "eth0",
+    address: "10.0.0.5",
+    prefixLength: 24,
+    lease: {
+      phase: "renewing",
+      server: "10.0.0.1",
+      nameservers: ["9.9.9.9"],
+      domain: "lan.example",
+      obtainedAt: new Date("2000-02-29T00:00:00.000Z"),
+      renewsAt: new Date("2000-02-29T00:01:00.000Z"),
+      rebindsAt: new Date("2000-02-29T00:01:45.000Z"),
+      expiresAt: new Date("2000-02-29T00:02:00.000Z"),
+    },
+  });
+  assert.deepEqual(parseGuestStatus(JSON.stringify(waiting))?.network.lease, {
+    phase: "waiting_for_lease",
+    nameservers: [],
+    reason: "no DHCP server has answered",
+  });
+  const lease = (changes: object) =>
+    parseGuestStatus(JSON.stringify({ ...bound, network: { applied: true, lease: { state: "bound", ...changes } } }))
+      ?.network.lease;
+  assert.equal(lease({ state: "stolen" }), undefined);
+  const odd = lease({ nameservers: [1, "a\n", "1.1.1.1", "2.2.2.2"], domain: "a b", expires_at: "soon", server: {} });
+  assert.deepEqual(odd, { phase: "bound", nameservers: ["1.1.1.1"] });
+});
+
 test("a status of a hostile guest is refused, or disarmed where it is text for people", () => {
   const [first] = golden("status.json") as Record<string, unknown>[];
   const changed = (change: object) => parseGuestStatus(JSON.stringify({ ...first, ...change }));

@@ -1,5 +1,21 @@
 /** What a guest says of itself (GET /v1/status), checked. Pure. */
-import { asBoolean, asCount, asMessage, asObject, asText, parseObject, type JsonObject } from "./untrusted.ts";
+import { asBoolean, asCount, asMessage, asObject, asText, asTime, parseObject, type JsonObject } from "./untrusted.ts";
+
+const LEASE_PHASES = ["waiting_for_lease", "bound", "renewing", "rebinding"] as const;
+export type LeasePhase = (typeof LEASE_PHASES)[number];
+
+/** What the guest's DHCP client has come to. Addresses are text as it was sent. */
+export interface GuestLeaseStatus {
+  readonly phase: LeasePhase;
+  readonly server?: string;
+  readonly nameservers: readonly string[];
+  readonly domain?: string;
+  readonly obtainedAt?: Date;
+  readonly renewsAt?: Date;
+  readonly rebindsAt?: Date;
+  readonly expiresAt?: Date;
+  readonly reason?: string;
+}
 
 export interface GuestNetworkStatus {
   readonly applied: boolean;
@@ -10,6 +26,8 @@ export interface GuestNetworkStatus {
   readonly gateway?: string;
   /** Why it could not be applied. */
   readonly reason?: string;
+  /** In mode `dhcp`. */
+  readonly lease?: GuestLeaseStatus;
 }
 
 export type WorkloadState =
@@ -38,10 +56,30 @@ export interface GuestStatus {
 }
 
 const REASON_LENGTH = 1024;
+/** resolv.conf(5), MAXNS. */
+const MOST_NAMESERVERS = 3;
 
 /** `fields` without those that are undefined: an absent field and an undefined one are different types. */
 function compact<T extends object>(fields: { readonly [K in keyof T]: T[K] | undefined }): T {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T;
+}
+
+function readLease(value: JsonObject | undefined): GuestLeaseStatus | undefined {
+  const phase = LEASE_PHASES.find((known) => known === value?.["state"]);
+  if (value === undefined || phase === undefined) return undefined;
+  const nameservers: readonly unknown[] = Array.isArray(value["nameservers"]) ? value["nameservers"] : [];
+  const domain = asText(value["domain"], 253);
+  return compact<GuestLeaseStatus>({
+    phase,
+    server: asText(value["server"], 15),
+    nameservers: nameservers.slice(0, MOST_NAMESERVERS).flatMap((server) => asText(server, 15) ?? []),
+    domain: domain !== undefined && /^[A-Za-z0-9._-]+$/.test(domain) ? domain : undefined,
+    obtainedAt: asTime(value["obtained_at"]),
+    renewsAt: asTime(value["renews_at"]),
+    rebindsAt: asTime(value["rebinds_at"]),
+    expiresAt: asTime(value["expires_at"]),
+    reason: asMessage(value["reason"], REASON_LENGTH),
+  });
 }
 
 function readNetwork(value: JsonObject | undefined): GuestNetworkStatus | undefined {
@@ -55,6 +93,7 @@ function readNetwork(value: JsonObject | undefined): GuestNetworkStatus | undefi
     prefixLength: asCount(value["prefix_length"], 128),
     gateway: asText(value["gateway"], 45),
     reason: asMessage(value["reason"], REASON_LENGTH),
+    lease: readLease(asObject(value["lease"])),
   });
 }
 

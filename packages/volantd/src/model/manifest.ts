@@ -32,8 +32,15 @@ function refuse<T extends object>(where: string, value: T, fields: readonly (key
 export function checkNetwork(where: string, network: Network | undefined, managed: ManagedNetwork): void {
   if (network === undefined) return;
   const mode = networkMode(network);
-  if (mode !== "bridged") {
+  if (mode === "vsock") {
     throw new VolantError("not_supported", `${where}: network mode ${mode} is not supported by this version`);
+  }
+  if (network.tap !== undefined && !isLinkName(network.tap)) {
+    throw new VolantError("invalid", `${where}: network.tap ${JSON.stringify(network.tap)} is no name for a link`);
+  }
+  if (mode === "dhcp") {
+    checkDhcpNetwork(where, network);
+    return;
   }
   if (network.bridge !== undefined && network.bridge !== managed.bridge) {
     throw new VolantError(
@@ -42,9 +49,6 @@ export function checkNetwork(where: string, network: Network | undefined, manage
     );
   }
   if (network.auto_assign === false) throw unsupported(where, "network.auto_assign");
-  if (network.tap !== undefined && !isLinkName(network.tap)) {
-    throw new VolantError("invalid", `${where}: network.tap ${JSON.stringify(network.tap)} is no name for a link`);
-  }
   const subnet = formatSubnet(managed.pool.subnet);
   if (network.subnet !== undefined && network.subnet !== subnet) {
     throw new VolantError("invalid", `${where}: network.subnet must be the managed network's, ${subnet}`);
@@ -52,6 +56,26 @@ export function checkNetwork(where: string, network: Network | undefined, manage
   const gateway = formatAddress(managed.pool.gateway);
   if (network.gateway !== undefined && network.gateway !== gateway) {
     throw new VolantError("invalid", `${where}: network.gateway must be the managed network's, ${gateway}`);
+  }
+}
+
+/** In `dhcp` a server of the network says what the others say in a managed one. */
+function checkDhcpNetwork(where: string, network: Network): void {
+  if (network.bridge !== undefined && !isLinkName(network.bridge)) {
+    throw new VolantError(
+      "invalid",
+      `${where}: network.bridge ${JSON.stringify(network.bridge)} is no name for a link`,
+    );
+  }
+  const given = (["subnet", "gateway"] as const).find((field) => network[field] !== undefined);
+  if (given !== undefined) {
+    throw new VolantError("invalid", `${where}: network.${given} is the DHCP server's to say in mode dhcp`);
+  }
+  if (network.auto_assign === true) {
+    throw new VolantError(
+      "invalid",
+      `${where}: network.auto_assign is of mode bridged: in mode dhcp this host assigns no address`,
+    );
   }
 }
 

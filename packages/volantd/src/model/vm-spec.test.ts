@@ -61,7 +61,6 @@ test("the request wins over its config, which wins over the manifest", () => {
 test("what this version can't honour is refused by the field's name", () => {
   const cases: [field: RegExp, request: Partial<CreateVmRequest>, changes: Partial<Manifest>][] = [
     [/vsock/, { config: { network: { mode: "vsock" } } }, {}],
-    [/dhcp/, {}, { network: { mode: "dhcp" } }],
     [/rootfs/, {}, { rootfs: { url: "/x" } }],
     [/disks/, {}, { disks: [{ name: "d", source: "/x" }] }],
     [/cloud_init/, {}, { cloud_init: { user_data: { content: "x" } } }],
@@ -92,6 +91,10 @@ test("what can't be right is refused in words", () => {
     [/subnet/, { config: { network: { subnet: "10.0.0.0/24" } } }, {}],
     [/gateway/, { config: { network: { gateway: "192.168.127.9" } } }, {}],
     [/tap/, { config: { network: { tap: "a/b" } } }, {}],
+    [/bridge/, { config: { network: { mode: "dhcp", bridge: "a/b" } } }, {}],
+    [/subnet.*DHCP/, {}, { network: { mode: "dhcp", subnet: "192.168.127.0/24" } }],
+    [/gateway.*DHCP/, {}, { network: { mode: "dhcp", gateway: "192.168.127.1" } }],
+    [/auto_assign.*dhcp/, {}, { network: { mode: "dhcp", auto_assign: true } }],
     [/api_port/, { api_port: "70000" }, {}],
     [/api_host/, { api_host: "a b" }, {}],
     [/nameserver/, { config: { nameservers: ["nine"] } }, {}],
@@ -106,6 +109,17 @@ test("what can't be right is refused in words", () => {
       },
     );
   }
+});
+
+test("in mode dhcp a VM may name a bridge; the guest is told the mode and its MAC, and no address", () => {
+  const spec = resolve({ config: { network: { mode: " DHCP", bridge: "br-lan" } } });
+  assert.deepEqual([spec.mode, spec.bridge], ["dhcp", "br-lan"]);
+  assert.equal(
+    resolve({ config: { network: { mode: "dhcp", bridge: "vbr0", auto_assign: false } } }).bridge,
+    undefined,
+  );
+  const input = { spec, vmId: 7, generation: 3, mac: "02:00:00:00:00:07", pool: managed.pool, nameservers: [] };
+  assert.deepEqual(guestSettings(input).network, { mode: "dhcp", mac: "02:00:00:00:00:07" });
 });
 
 test("the guest is told its network, and the VM's environment wins over the manifest's", () => {

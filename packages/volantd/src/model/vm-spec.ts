@@ -27,6 +27,8 @@ export interface VmSpec {
   readonly mode: NetworkMode;
   /** The tap's name where the user chose it. */
   readonly tap: string | undefined;
+  /** The bridge that its tap joins where that is not the managed one. */
+  readonly bridge?: string | undefined;
   readonly initramfs: Initramfs;
 }
 
@@ -87,6 +89,7 @@ export function resolveVm(request: CreateVmRequest, manifest: Manifest, managed:
     config,
     mode: networkMode(network),
     tap: network?.tap,
+    bridge: network?.bridge === managed.bridge ? undefined : network?.bridge,
     initramfs,
   };
   checkWord(`${where}: the runtime's name`, spec.runtime);

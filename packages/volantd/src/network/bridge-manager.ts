@@ -18,7 +18,7 @@ export interface BridgeManagerOptions {
 
 /** Deletes that wait for their turn together; see {@link BridgeManager.deleteTap}. */
 interface PendingDelete {
-  readonly tap: ObservedTap;
+  readonly tap: Pick<ObservedTap, "index" | "name">;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -31,6 +31,8 @@ export class BridgeManager implements NetworkManager {
   readonly #netlink: Netlink;
   readonly #installation: string;
   readonly #bridge: string;
+  /** Bridges other than ours that taps of ours are, or were meant to be, ports of: what happens to them concerns us. */
+  readonly #joined = new Set<string>();
   #deletes: PendingDelete[] = [];
   #deleting = false;
 
@@ -44,11 +46,12 @@ export class BridgeManager implements NetworkManager {
     return tapNames(vmName);
   }
 
-  async checkReady(tap: string): Promise<void> {
-    const bridge = await this.#netlink.links.get(this.#bridge);
-    if (bridge?.kind !== "bridge") {
-      const problem = bridge === undefined ? "does not exist" : "is not a bridge";
-      throw new VolantError("not_ready", `bridge ${this.#bridge} ${problem}`, { hint: "run: volar setup" });
+  async checkReady(tap: string, bridge = this.#bridge): Promise<void> {
+    const found = await this.#netlink.links.get(bridge);
+    if (found?.kind !== "bridge") {
+      const problem = found === undefined ? "does not exist" : "is not a bridge";
+      const hint = bridge === this.#bridge ? "run: volar setup" : "name one that exists with network.bridge";
+      throw new VolantError("not_ready", `bridge ${bridge} ${problem}`, { hint });
     }
     const taken = await this.#netlink.links.get(tap);
     if (taken !== undefined && parseTapAlias(taken.alias)?.installation !== this.#installation) {
@@ -69,15 +72,20 @@ export class BridgeManager implements NetworkManager {
   async observe(): Promise<NetworkView> {
     const links = await this.#netlink.links.list({ stats: false, acceptInterrupted: true });
     const bridge = links.find(({ name }) => name === this.#bridge);
+    const bridges = new Map(links.filter(({ kind }) => kind === "bridge").map((link) => [link.index, link]));
     const taps: MarkedTap[] = [];
     const foreignNames = new Set<string>();
     for (const link of links) {
       const mark = parseTapAlias(link.alias);
-      if (mark?.installation === this.#installation) taps.push(markedTap(link, mark.vmId, bridge));
-      else foreignNames.add(link.name);
+      if (mark?.installation === this.#installation) {
+        taps.push(markedTap(link, mark.vmId, link.master === undefined ? undefined : bridges.get(link.master)?.name));
+      } else foreignNames.add(link.name);
     }
+    const others = [...bridges.values()].filter(({ name }) => name !== this.#bridge);
+    for (const tap of taps) if (tap.bridge !== undefined && tap.bridge !== this.#bridge) this.#joined.add(tap.bridge);
     return {
       network: { managed: true, bridge: bridgeState(bridge), bridgeName: this.#bridge },
+      otherBridges: new Map(others.map((link) => [link.name, bridgeState(link)])),
       taps,
       foreignNames,
       neighbours: bridge === undefined ? [] : await this.#neighbours(bridge.index),
@@ -96,14 +104,15 @@ export class BridgeManager implements NetworkManager {
     await this.#netlink.links.set(this.#bridge, { up: true });
   }
 
-  async createTap({ vmId, name, uid }: TapRequest): Promise<void> {
+  async createTap({ vmId, name, uid, bridge = this.#bridge }: TapRequest): Promise<void> {
+    if (bridge !== this.#bridge) this.#joined.add(bridge);
     const alias = tapAlias({ installation: this.#installation, vmId });
     try {
       await this.#netlink.taps.create({
         name,
         owner: uid,
         // No IPv6 link-local address for the host on a guest's wire.
-        attach: { master: this.#bridge, alias, up: true, addressGeneration: "none" },
+        attach: { master: bridge, alias, up: true, addressGeneration: "none" },
       });
     } catch (error) {
       if (!hasCode(error, "EEXIST")) throw error;
@@ -111,15 +120,15 @@ export class BridgeManager implements NetworkManager {
     }
   }
 
-  async repairTap(tap: ObservedTap): Promise<void> {
-    await this.#netlink.links.set(tap.index, { master: this.#bridge, up: true });
+  async repairTap(tap: Pick<ObservedTap, "index">, bridge = this.#bridge): Promise<void> {
+    await this.#netlink.links.set(tap.index, { master: bridge, up: true });
   }
 
   /**
    * One at a time costs 20 ms each, since the kernel waits for a grace period. Those that come while one is under way are deleted together, as a
    * link group made for them.
    */
-  deleteTap(tap: ObservedTap): Promise<void> {
+  deleteTap(tap: Pick<ObservedTap, "index" | "name">): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#deletes.push({ tap, resolve, reject });
     void this.#deleteAll();
@@ -164,7 +173,8 @@ export class BridgeManager implements NetworkManager {
   #changedBy(event: NetlinkEvent): number | "all" | undefined {
     if (event.type === "overrun") return "all";
     if (event.type !== "link" && event.type !== "bridge-port") return undefined;
-    if (event.link.name === this.#bridge) return event.type === "link" ? "all" : undefined;
+    const { name } = event.link;
+    if (name === this.#bridge || this.#joined.has(name)) return event.type === "link" ? "all" : undefined;
     const mark = parseTapAlias(event.link.alias);
     return mark?.installation === this.#installation ? mark.vmId : undefined;
   }
@@ -180,14 +190,14 @@ function bridgeState(bridge: Link | undefined): BridgeState {
   return bridge.flags.up ? "up" : "down";
 }
 
-function markedTap(link: Link, vmId: number, bridge: Link | undefined): MarkedTap {
+function markedTap(link: Link, vmId: number, bridge: string | undefined): MarkedTap {
   const { tap } = link;
   return {
     vmId,
     index: link.index,
     name: link.name,
     up: link.flags.up,
-    attached: bridge !== undefined && link.master === bridge.index,
+    bridge,
     usable: tap?.vnetHdr === true && tap.persist === true && tap.packetInfo !== true && tap.multiQueue !== true,
     owner: tap?.owner,
   };

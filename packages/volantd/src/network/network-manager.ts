@@ -1,8 +1,10 @@
 /** The port to the host's network: taps, neighbour entries, and the bridge that `volar setup` made. */
-import type { ObservedNetwork, ObservedTap } from "../plan/observed.ts";
+import type { BridgeState, ObservedNetwork, ObservedTap } from "../plan/observed.ts";
 
-export interface MarkedTap extends ObservedTap {
+export interface MarkedTap extends Omit<ObservedTap, "attached"> {
   readonly vmId: number;
+  /** The bridge that it is a port of. */
+  readonly bridge: string | undefined;
 }
 
 /** A permanent neighbour entry on the bridge. */
@@ -13,7 +15,10 @@ export interface BridgeNeighbour {
 
 /** What one look at the host's network showed. */
 export interface NetworkView {
+  /** Of the managed bridge. */
   readonly network: ObservedNetwork;
+  /** All other bridges, by name. */
+  readonly otherBridges: ReadonlyMap<string, BridgeState>;
   /** Links that bear this installation's mark. */
   readonly taps: readonly MarkedTap[];
   /** Names of all other links: a tap of ours can't have one of these. */
@@ -26,21 +31,23 @@ export interface TapRequest {
   readonly name: string;
   /** The only user who may open it. */
   readonly uid: number;
+  /** Default: the managed bridge. */
+  readonly bridge?: string | undefined;
 }
 
 export interface NetworkManager {
   /** Names to try for a VM's tap, best first. */
   tapNames(vmName: string): Iterable<string>;
-  /** Says now what would keep a VM's network from being made. @throws VolantError `not_ready`, `invalid` */
-  checkReady(tap: string): Promise<void>;
+  /** Says now what would keep a VM's network from being made. `bridge` is the managed one by default. @throws VolantError `not_ready`, `invalid` */
+  checkReady(tap: string, bridge?: string): Promise<void>;
   observe(): Promise<NetworkView>;
   bringBridgeUp(): Promise<void>;
   /** @throws VolantError `exists` when a link of that name appeared meanwhile; it is left alone */
   createTap(request: TapRequest): Promise<void>;
   /** Joins it to the bridge and brings it up. */
-  repairTap(tap: ObservedTap): Promise<void>;
+  repairTap(tap: Pick<ObservedTap, "index">, bridge?: string): Promise<void>;
   /** By index, and only while it still has its name. Gone already is no error. */
-  deleteTap(tap: ObservedTap): Promise<void>;
+  deleteTap(tap: Pick<ObservedTap, "index" | "name">): Promise<void>;
   setNeighbour(neighbour: BridgeNeighbour): Promise<void>;
   /** Absent already is no error. */
   deleteNeighbour(address: number): Promise<void>;

@@ -16,7 +16,7 @@ export class NoopManager implements NetworkManager {
   }
 
   async observe(): Promise<NetworkView> {
-    return { network: { managed: false }, taps: [], foreignNames: new Set(), neighbours: [] };
+    return { network: { managed: false }, otherBridges: new Map(), taps: [], foreignNames: new Set(), neighbours: [] };
   }
 
   async bringBridgeUp(): Promise<void> {}

@@ -1,5 +1,6 @@
 /** What the planner compares: a VM as the store wants it, and what the host shows of it. Both are plain data. */
 import type { HypervisorProcess } from "../runtime/runtime.ts";
+import type { DhcpLease } from "../model/dhcp-lease.ts";
 import type { Desired } from "../model/vm-state.ts";
 
 /** A VM's row, as far as it decides what should exist. */
@@ -17,11 +18,15 @@ export interface DesiredVm {
   readonly endedGeneration: number;
   /** Absent where the mode needs none. */
   readonly tap: string | undefined;
+  /** The bridge that the tap joins where the user named one; else it is the managed one. */
+  readonly bridge?: string | undefined;
   readonly mac: string;
   /** The leased address; absent where the mode needs none. */
   readonly address: number | undefined;
   /** The user that the hypervisor runs as, and that must own the tap. */
   readonly uid: number;
+  /** Whether `running` waits for the guest to have an address by DHCP. */
+  readonly needsLease: boolean;
   /** Whether `running` waits for a healthy answer. */
   readonly healthCheck: boolean;
 }
@@ -48,7 +53,13 @@ export type BridgeState = "up" | "down" | "missing" | "not_a_bridge";
 
 /** What of the network concerns all VMs. Where Volant manages none (Noop), the planner plans none. */
 export type ObservedNetwork =
-  | { readonly managed: true; readonly bridge: BridgeState; readonly bridgeName: string }
+  | {
+      readonly managed: true;
+      readonly bridge: BridgeState;
+      readonly bridgeName: string;
+      /** Not the bridge that `volar setup` made: taps join it, and nothing of its own is changed. */
+      readonly foreign?: boolean;
+    }
   | { readonly managed: false };
 
 /** The link to a guest's agent, and what came over it. */
@@ -59,6 +70,8 @@ export interface ObservedGuest {
   readonly configured: boolean;
   readonly workload: "waiting_for_config" | "starting" | "running" | "exited" | "failed" | "stopping" | undefined;
   readonly health: "unknown" | "healthy" | "unhealthy" | undefined;
+  /** In mode `dhcp`, once the guest has said how far it is. */
+  readonly lease?: DhcpLease | undefined;
   /** What the agent says is wrong, in words. */
   readonly trouble: string | undefined;
 }

@@ -21,6 +21,7 @@ function desired(changes: Partial<DesiredVm> = {}): DesiredVm {
     mac: "02:ab:cd:00:00:01",
     address: 2,
     uid: UID,
+    needsLease: false,
     healthCheck: true,
     ...changes,
   };
@@ -76,6 +77,41 @@ test("a missing bridge and a foreign link of the tap's name block the start in w
   const foreign = planVm(desired(), observed({ foreignTap: true }));
   assert.deepEqual(foreign.steps, []);
   assert.match(foreign.blocked ?? "", /vttap-web/);
+});
+
+test("a tap on a bridge that the VM names joins that one, which is never changed itself", () => {
+  const vm = desired({ bridge: "br-lan", address: undefined });
+  const lan = { managed: true, bridge: "up", bridgeName: "br-lan", foreign: true } as const;
+  const [step] = planVm(vm, observed({ network: lan })).steps;
+  assert.deepEqual(step, { kind: "create_tap", name: "vttap-web", uid: UID, bridge: "br-lan" });
+  for (const [bridge, sentence] of [
+    ["down", /br-lan is down: ip link set br-lan up/],
+    ["missing", /br-lan does not exist$/],
+    ["not_a_bridge", /br-lan is not a bridge$/],
+  ] as const) {
+    const plan = planVm(vm, observed({ network: { ...lan, bridge } }));
+    assert.deepEqual(plan.steps, []);
+    assert.match(plan.blocked ?? "", sentence);
+  }
+});
+
+test("with DHCP a VM is starting until it has a lease, and says so again when it loses it", () => {
+  const vm = desired({ address: undefined, needsLease: true, startedGeneration: 1 });
+  const base = { shown: "starting", ended: undefined, trouble: undefined } as const;
+  const seen = (guest: ObservedVm["guest"]) => observed({ ...up, neighbours: [], guest });
+  const waiting = { phase: "waiting_for_lease", nameservers: [] } as const;
+  for (const lease of [undefined, waiting]) {
+    const without = seen({ ...attached, lease });
+    assert.deepEqual(planVm(vm, without).steps, []);
+    assert.deepEqual(vmStatus({ vm, observed: without, ...base }), { status: "starting", reason: "waiting_for_lease" });
+  }
+  const bound = { phase: "bound", address: 0x0a000005, prefixLength: 24, nameservers: [] } as const;
+  assert.deepEqual(kinds(vm, seen({ ...attached, lease: bound })), ["record_running"]);
+  const running = { ...vm, runningGeneration: 1 };
+  const status = (guest: ObservedVm["guest"]) => vmStatus({ vm: running, observed: seen(guest), ...base });
+  assert.deepEqual(status({ ...attached, lease: bound }), { status: "running", reason: undefined });
+  assert.deepEqual(status({ ...attached, lease: waiting }), { status: "running", reason: "waiting_for_lease" });
+  assert.deepEqual(status(attached), { status: "running", reason: undefined });
 });
 
 test("a process that was seen and is gone is an end, never a second start", () => {

@@ -25,8 +25,12 @@ interface NetworkPlan {
 function planBridge(observed: ObservedVm): NetworkPlan {
   const { network } = observed;
   if (!network.managed || network.bridge === "up") return { steps: [] };
-  if (network.bridge === "down") return { steps: [{ kind: "bring_bridge_up" }] };
+  if (network.bridge === "down") {
+    if (network.foreign !== true) return { steps: [{ kind: "bring_bridge_up" }] };
+    return { steps: [], blocked: `bridge ${network.bridgeName} is down: ip link set ${network.bridgeName} up` };
+  }
   const problem = network.bridge === "missing" ? "does not exist" : "is not a bridge";
+  if (network.foreign === true) return { steps: [], blocked: `bridge ${network.bridgeName} ${problem}` };
   return { steps: [], blocked: `bridge ${network.bridgeName} ${problem}: run volar setup` };
 }
 
@@ -52,7 +56,7 @@ function planNetwork(vm: DesiredVm, observed: ObservedVm): NetworkPlan {
   if (observed.foreignTap) {
     return { steps, blocked: `a link named ${vm.tap} exists that is not this VM's: it is left alone` };
   }
-  if (good === undefined) steps.push({ kind: "create_tap", name: vm.tap, uid: vm.uid });
+  if (good === undefined) steps.push({ kind: "create_tap", name: vm.tap, uid: vm.uid, bridge: vm.bridge });
   return { steps: [...steps, ...planNeighbours(vm, observed)] };
 }
 
@@ -68,14 +72,18 @@ function planLiveNetwork(vm: DesiredVm, observed: ObservedVm): NetworkPlan {
       blocked: `its tap ${vm.tap} was removed: volar vms restart ${vm.name} makes a new one`,
     };
   }
-  const repair: Step[] = tap.up && tap.attached ? [] : [{ kind: "repair_tap", tap }];
+  const repair: Step[] = tap.up && tap.attached ? [] : [{ kind: "repair_tap", tap, bridge: vm.bridge }];
   return { steps: [...bridge.steps, ...repair, ...planNeighbours(vm, observed)] };
 }
 
 /** Whether the guest has all that `running` promises. */
-export function isWell(vm: Pick<DesiredVm, "generation" | "healthCheck">, observed: ObservedVm): boolean {
+export function isWell(
+  vm: Pick<DesiredVm, "generation" | "healthCheck" | "needsLease">,
+  observed: ObservedVm,
+): boolean {
   const { guest } = observed;
   if (guest === undefined || guest.generation !== vm.generation || !guest.attached || !guest.configured) return false;
+  if (vm.needsLease && guest.lease?.address === undefined) return false;
   return guest.workload === "running" && (!vm.healthCheck || guest.health === "healthy");
 }
 

@@ -23,9 +23,16 @@ function waitingFor(vm: DesiredVm, observed: ObservedVm): string {
   const { guest } = observed;
   if (guest === undefined || guest.generation !== vm.generation || !guest.attached) return "waiting_for_agent";
   if (!guest.configured) return "configuring";
+  if (vm.needsLease && guest.lease?.address === undefined) return "waiting_for_lease";
   if (guest.workload === "exited" || guest.workload === "failed") return guest.trouble ?? `workload_${guest.workload}`;
   if (guest.workload !== "running") return "waiting_for_workload";
   return "waiting_for_health";
+}
+
+/** Whether the guest says that it has no address (any more). One that has not spoken yet, since volantd began to listen, may have one. */
+function hasLostLease(vm: DesiredVm, { guest }: ObservedVm): boolean {
+  if (!vm.needsLease || guest?.generation !== vm.generation || !guest.attached) return false;
+  return guest.lease !== undefined && guest.lease.address === undefined;
 }
 
 /** The state of a VM and the reason for it. */
@@ -45,7 +52,9 @@ export function vmStatus({ vm, observed, shown, ended, trouble }: StatusInput): 
     const reason = observed.processes.length > 0 ? "restarting" : undefined;
     return { status: "pending", reason: trouble ?? reason };
   }
-  if (vm.runningGeneration === vm.generation) return { status: "running", reason: trouble };
+  if (vm.runningGeneration === vm.generation) {
+    return { status: "running", reason: trouble ?? (hasLostLease(vm, observed) ? "waiting_for_lease" : undefined) };
+  }
   return { status: "starting", reason: trouble ?? waitingFor(vm, observed) };
 }
 

@@ -4,8 +4,9 @@ import type { ObservedTap } from "./observed.ts";
 /** One thing to do for a VM, as data. Every one of them can be repeated: doing it twice is doing it once. */
 export type Step =
   | { readonly kind: "bring_bridge_up" }
-  | { readonly kind: "create_tap"; readonly name: string; readonly uid: number }
-  | { readonly kind: "repair_tap"; readonly tap: ObservedTap }
+  /** `bridge`: where it is not the managed one. */
+  | { readonly kind: "create_tap"; readonly name: string; readonly uid: number; readonly bridge?: string | undefined }
+  | { readonly kind: "repair_tap"; readonly tap: ObservedTap; readonly bridge?: string | undefined }
   | { readonly kind: "delete_tap"; readonly tap: ObservedTap }
   | { readonly kind: "set_neighbour"; readonly address: number; readonly mac: string }
   | { readonly kind: "delete_neighbour"; readonly address: number }

@@ -13,6 +13,7 @@ export class Leases {
   readonly #longestResting: StatementSync;
   readonly #take: StatementSync;
   readonly #release: StatementSync;
+  readonly #holder: StatementSync;
   readonly #of: StatementSync;
 
   constructor(database: DatabaseSync, restMs: number) {
@@ -26,6 +27,7 @@ export class Leases {
       "INSERT INTO leases (address, vm_id) VALUES (?, ?) ON CONFLICT (address) DO UPDATE SET vm_id = excluded.vm_id, released_at = NULL WHERE vm_id IS NULL",
     );
     this.#release = database.prepare("UPDATE leases SET vm_id = NULL, released_at = ? WHERE vm_id = ?");
+    this.#holder = database.prepare("SELECT vm_id FROM leases WHERE address = ?");
     this.#of = database.prepare("SELECT address FROM leases WHERE vm_id = ?");
   }
 
@@ -55,6 +57,12 @@ export class Leases {
   #longestRested(first: number, last: number, gateway: number): number | undefined {
     const row = this.#longestResting.get(first, last, gateway);
     return row === undefined ? undefined : Number(row["address"]);
+  }
+
+  /** Id of the VM that has this address. */
+  holder(address: number): number | undefined {
+    const id = this.#holder.get(address)?.["vm_id"];
+    return id === undefined || id === null ? undefined : Number(id);
   }
 
   /** Exchanges a lease that the pool does not hold (any more) for one that it does. */

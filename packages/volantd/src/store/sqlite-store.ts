@@ -181,6 +181,10 @@ export class SqliteStore implements Store {
       .map((row) => Number(row["id"]));
   }
 
+  vmWithAddress(address: number): number | undefined {
+    return this.#leases.holder(address);
+  }
+
   countVms(): VmCounts {
     const by = (column: "status" | "runtime") =>
       Object.fromEntries(

@@ -73,6 +73,8 @@ export interface Store {
   /** `total` counts before paging. */
   listVms(filter: VmFilter): { readonly vms: readonly VmRecord[]; readonly total: number };
   vmIds(): readonly number[];
+  /** Id of the VM that an address is leased to; undefined where it is free or resting. */
+  vmWithAddress(address: number): number | undefined;
   countVms(): VmCounts;
   /** @throws VolantError `exhausted`; Error when there is no such VM */
   setIntent(id: number, intent: Intent): VmRecord;

@@ -6,7 +6,7 @@ import { EventEmitter } from "node:events";
 import type { Readable } from "node:stream";
 import { VolantError } from "@volant/contract";
 import type { GuestPort, GuestPortOptions } from "../engine/guest-session.ts";
-import type { GuestStatus } from "../guest/guest-status.ts";
+import type { GuestNetworkStatus, GuestStatus } from "../guest/guest-status.ts";
 import type { AgentInfo } from "../guest/handshake.ts";
 import type { GuestLogEntry } from "../guest/log-entry.ts";
 import type { BootImage, ImageStore } from "../image/image.ts";
@@ -18,7 +18,7 @@ import type {
   NetworkView,
   TapRequest,
 } from "../network/network-manager.ts";
-import type { ObservedTap } from "../plan/observed.ts";
+import type { BridgeState, ObservedTap } from "../plan/observed.ts";
 import type { ExitReport, HypervisorProcess, LaunchSpec, Runtime } from "../runtime/runtime.ts";
 
 /** What the kernel would hold. */
@@ -29,6 +29,10 @@ export class MemoryHost {
   readonly folders = new Set<number>();
   readonly foreignNames = new Set(["eth0"]);
   bridge: "up" | "down" | "missing" = "up";
+  readonly otherBridges = new Map<string, BridgeState>();
+  /** What guests say of their network; they say it again when {@link MemoryHost.guestNews} emits "network". */
+  guestNetwork: GuestNetworkStatus = { applied: true };
+  readonly guestNews = new EventEmitter().setMaxListeners(0);
   /** Emits "exit" with a pid. */
   readonly exits = new EventEmitter().setMaxListeners(0);
   nextId = 100;
@@ -98,6 +102,7 @@ export class MemoryNetwork implements NetworkManager {
     return this.#life.effect(
       () => ({
         network: { managed: true, bridge, bridgeName: "vbr0" },
+        otherBridges: this.#host.otherBridges,
         taps: [...taps.values()],
         foreignNames: new Set(foreignNames),
         neighbours: [...neighbours].map(([address, mac]) => ({ address, mac })),
@@ -110,19 +115,19 @@ export class MemoryNetwork implements NetworkManager {
     return this.#life.effect(() => void (this.#host.bridge = "up"));
   }
 
-  createTap({ vmId, name, uid }: TapRequest): Promise<void> {
+  createTap({ vmId, name, uid, bridge = "vbr0" }: TapRequest): Promise<void> {
     return this.#life.effect(() => {
       const taken = this.#host.foreignNames.has(name) || [...this.#host.taps.values()].some((tap) => tap.name === name);
       if (taken) throw new VolantError("exists", `a link named ${name} exists already`);
       const index = this.#host.nextId++;
-      this.#host.taps.set(index, { vmId, index, name, up: true, attached: true, usable: true, owner: uid });
+      this.#host.taps.set(index, { vmId, index, name, up: true, bridge, usable: true, owner: uid });
     });
   }
 
-  repairTap(tap: ObservedTap): Promise<void> {
+  repairTap(tap: Pick<ObservedTap, "index">, bridge = "vbr0"): Promise<void> {
     return this.#life.effect(() => {
       const found = this.#host.taps.get(tap.index);
-      if (found !== undefined) this.#host.taps.set(tap.index, { ...found, up: true, attached: true });
+      if (found !== undefined) this.#host.taps.set(tap.index, { ...found, up: true, bridge });
     });
   }
 
@@ -267,17 +272,27 @@ export class MemoryGuest extends EventEmitter implements GuestPort {
   }
 
   async *watchStatus(signal?: AbortSignal): AsyncGenerator<GuestStatus> {
-    yield {
+    while (signal?.aborted !== true && !this.#closing.signal.aborted) {
+      yield this.#status();
+      const news = new AbortController();
+      const onNews = () => news.abort();
+      this.#host.guestNews.once("network", onNews);
+      await untilAborted(news.signal, signal, this.#closing.signal);
+      this.#host.guestNews.off("network", onNews);
+    }
+  }
+
+  #status(): GuestStatus {
+    return {
       hostname: "vm",
       generation: this.#options.generation,
-      network: { applied: true },
+      network: this.#host.guestNetwork,
       workload: { state: "running", pid: 2, restarts: 0 },
       health: { state: "healthy" },
       bootId: "boot",
       uptimeMs: 1,
       memory: { totalKib: 1, availableKib: 1, agentKib: 1 },
     };
-    await untilAborted(signal, this.#closing.signal);
   }
 
   async *logs({

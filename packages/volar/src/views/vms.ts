@@ -1,4 +1,4 @@
-import type { Vm } from "@volant/contract";
+import type { Vm, VmLease } from "@volant/contract";
 import { formatFields, formatTable } from "../table.ts";
 
 /** Status and, where there is one, why. */
@@ -21,6 +21,19 @@ export function vmTable(vms: readonly Vm[]): string {
   ]);
 }
 
+/** What a DHCP server gave a guest, and until when. */
+function leaseText(lease: VmLease | undefined): string | undefined {
+  if (lease === undefined) return undefined;
+  const { state, server, expires_at: expiresAt, reason } = lease;
+  const parts = [
+    state,
+    server === undefined ? "" : `from ${server}`,
+    expiresAt === undefined ? "" : `until ${expiresAt}`,
+    reason === undefined ? "" : `(${reason})`,
+  ];
+  return parts.filter((part) => part !== "").join(" ");
+}
+
 /** One VM, a line per field. */
 export function vmFields(vm: Vm): string {
   return formatFields([
@@ -34,6 +47,9 @@ export function vmFields(vm: Vm): string {
     ["memory", `${vm.memory_mb} MiB`],
     ["network", vm.network.mode],
     ["address", vm.ip_address],
+    ["gateway", vm.network.lease?.gateway],
+    ["name servers", vm.network.lease?.nameservers.join(" ")],
+    ["lease", leaseText(vm.network.lease)],
     ["mac", vm.mac_address],
     ["tap", vm.network.tap],
     ["bridge", vm.network.bridge],
