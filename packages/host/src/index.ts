@@ -17,7 +17,7 @@ export {
 } from "./setup/apply.ts";
 export type { ObserveRequest, SetupHost } from "./setup/host-port.ts";
 export { type FirewallRule, type Operation, operationCommands } from "./setup/operation.ts";
-export type { Refusal, SetupAction, SetupPlan } from "./setup/plan.ts";
+export type { Refusal, SetupAction, SetupPlan, UnwrittenFile } from "./setup/plan.ts";
 export type { SetupRecord } from "./setup/record.ts";
 export {
   bridgeAlias,
