@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { accessSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { findUpstreamNameservers } from "@volant/host";
+import { findUpstreamNameservers, LinuxHost, restoreNetwork } from "@volant/host";
 import { startApi } from "./api/server.ts";
 import type { Config } from "./config.ts";
 import { Engine } from "./engine/engine.ts";
@@ -15,6 +15,7 @@ import { WorkloadLogs } from "./engine/workload-logs.ts";
 import { GuestLink } from "./guest/link.ts";
 import { FileImageStore } from "./image/image-store.ts";
 import type { Log } from "./log.ts";
+import { formatAddress } from "./model/address.ts";
 import type { NetworkManager } from "./network/network-manager.ts";
 import { NoopManager } from "./network/noop-manager.ts";
 import { QemuRuntime } from "./runtime/qemu/qemu-runtime.ts";
@@ -41,7 +42,7 @@ interface Opened {
 
 /** netlink, and the FFI behind it, are loaded only where they are used: never off Linux. */
 async function openNetwork(config: Config, installation: string): Promise<Opened> {
-  const { bridge } = config.managed;
+  const { bridge, pool } = config.managed;
   if ((config.network ?? (process.platform === "linux" ? "bridge" : "noop")) === "noop") {
     return { network: new NoopManager(), warnings: ["volantd manages no network here: taps must be made by hand"] };
   }
@@ -49,7 +50,14 @@ async function openNetwork(config: Config, installation: string): Promise<Opened
     import("@volant/netlink"),
     import("./network/bridge-manager.ts"),
   ]);
-  const network = new BridgeManager({ netlink: await Netlink.open(), installation, bridge });
+  const host = new LinuxHost(config.workDir);
+  const network = new BridgeManager({
+    netlink: await Netlink.open(),
+    installation,
+    bridge,
+    hostAddress: formatAddress(pool.gateway),
+    restore: async () => (await restoreNetwork(host)).restored,
+  });
   const view = await network.observe();
   const state = view.network.managed ? view.network.bridge : "up";
   const missing = state === "missing" || state === "not_a_bridge";

@@ -14,6 +14,10 @@ export interface BridgeManagerOptions {
   readonly netlink: Netlink;
   readonly installation: string;
   readonly bridge: string;
+  /** The host's address on the bridge. */
+  readonly hostAddress: string;
+  /** Puts back what set-up recorded, and says what was missing. */
+  readonly restore: () => Promise<readonly string[]>;
 }
 
 /** Deletes that wait for their turn together; see {@link BridgeManager.deleteTap}. */
@@ -31,13 +35,19 @@ export class BridgeManager implements NetworkManager {
   readonly #netlink: Netlink;
   readonly #installation: string;
   readonly #bridge: string;
+  readonly #hostAddress: string;
+  readonly #restore: () => Promise<readonly string[]>;
+  /** As last seen: events about addresses name a link by its index alone. */
+  #bridgeIndex: number | undefined;
   #deletes: PendingDelete[] = [];
   #deleting = false;
 
-  constructor({ netlink, installation, bridge }: BridgeManagerOptions) {
+  constructor({ netlink, installation, bridge, hostAddress, restore }: BridgeManagerOptions) {
     this.#netlink = netlink;
     this.#installation = installation;
     this.#bridge = bridge;
+    this.#hostAddress = hostAddress;
+    this.#restore = restore;
   }
 
   tapNames(vmName: string): Iterable<string> {
@@ -69,6 +79,7 @@ export class BridgeManager implements NetworkManager {
   async observe(): Promise<NetworkView> {
     const links = await this.#netlink.links.list({ stats: false, acceptInterrupted: true });
     const bridge = links.find(({ name }) => name === this.#bridge);
+    this.#bridgeIndex = bridge?.index;
     const taps: MarkedTap[] = [];
     const foreignNames = new Set<string>();
     for (const link of links) {
@@ -77,11 +88,21 @@ export class BridgeManager implements NetworkManager {
       else foreignNames.add(link.name);
     }
     return {
-      network: { managed: true, bridge: bridgeState(bridge), bridgeName: this.#bridge },
+      network: {
+        managed: true,
+        bridge: bridgeState(bridge),
+        bridgeName: this.#bridge,
+        addressed: bridge !== undefined && (await this.#hasAddress(bridge.index)),
+      },
       taps,
       foreignNames,
       neighbours: bridge === undefined ? [] : await this.#neighbours(bridge.index),
     };
+  }
+
+  async #hasAddress(bridge: number): Promise<boolean> {
+    const addresses = await this.#netlink.addresses.list({ link: bridge, family: "inet" });
+    return addresses.some(({ address }) => address === this.#hostAddress);
   }
 
   async #neighbours(bridge: number): Promise<BridgeNeighbour[]> {
@@ -94,6 +115,10 @@ export class BridgeManager implements NetworkManager {
 
   async bringBridgeUp(): Promise<void> {
     await this.#netlink.links.set(this.#bridge, { up: true });
+  }
+
+  restoreHost(): Promise<readonly string[]> {
+    return this.#restore();
   }
 
   async createTap({ vmId, name, uid }: TapRequest): Promise<void> {
@@ -155,7 +180,7 @@ export class BridgeManager implements NetworkManager {
   }
 
   async watch(onChange: (vmId: number | "all") => void, signal: AbortSignal): Promise<void> {
-    for await (const event of this.#netlink.subscribe(["link"], { signal })) {
+    for await (const event of this.#netlink.subscribe(["link", "address"], { signal })) {
       const changed = this.#changedBy(event);
       if (changed !== undefined) onChange(changed);
     }
@@ -163,6 +188,7 @@ export class BridgeManager implements NetworkManager {
 
   #changedBy(event: NetlinkEvent): number | "all" | undefined {
     if (event.type === "overrun") return "all";
+    if (event.type === "address") return event.address.link === this.#bridgeIndex ? "all" : undefined;
     if (event.type !== "link" && event.type !== "bridge-port") return undefined;
     if (event.link.name === this.#bridge) return event.type === "link" ? "all" : undefined;
     const mark = parseTapAlias(event.link.alias);

@@ -48,7 +48,13 @@ export type BridgeState = "up" | "down" | "missing" | "not_a_bridge";
 
 /** What of the network concerns all VMs. Where Volant manages none (Noop), the planner plans none. */
 export type ObservedNetwork =
-  | { readonly managed: true; readonly bridge: BridgeState; readonly bridgeName: string }
+  | {
+      readonly managed: true;
+      readonly bridge: BridgeState;
+      readonly bridgeName: string;
+      /** The host's address is on the bridge. */
+      readonly addressed: boolean;
+    }
   | { readonly managed: false };
 
 /** The link to a guest's agent, and what came over it. */

@@ -29,6 +29,11 @@ export class MemoryHost {
   readonly folders = new Set<number>();
   readonly foreignNames = new Set(["eth0"]);
   bridge: "up" | "down" | "missing" = "up";
+  addressed = true;
+  /** What a complete set-up recorded can be put back. */
+  recorded = false;
+  /** Errors that the next attempts to put the host back meet, in order. */
+  readonly restoreErrors: Error[] = [];
   /** Emits "exit" with a pid. */
   readonly exits = new EventEmitter().setMaxListeners(0);
   nextId = 100;
@@ -94,10 +99,10 @@ export class MemoryNetwork implements NetworkManager {
   }
 
   observe(): Promise<NetworkView> {
-    const { bridge, taps, neighbours, foreignNames } = this.#host;
+    const { bridge, addressed, taps, neighbours, foreignNames } = this.#host;
     return this.#life.effect(
       () => ({
-        network: { managed: true, bridge, bridgeName: "vbr0" },
+        network: { managed: true, bridge, bridgeName: "vbr0", addressed },
         taps: [...taps.values()],
         foreignNames: new Set(foreignNames),
         neighbours: [...neighbours].map(([address, mac]) => ({ address, mac })),
@@ -108,6 +113,17 @@ export class MemoryNetwork implements NetworkManager {
 
   bringBridgeUp(): Promise<void> {
     return this.#life.effect(() => void (this.#host.bridge = "up"));
+  }
+
+  restoreHost(): Promise<readonly string[]> {
+    return this.#life.effect(() => {
+      const error = this.#host.restoreErrors.shift();
+      if (error !== undefined) throw error;
+      if (!this.#host.recorded || (this.#host.bridge === "up" && this.#host.addressed)) return [];
+      this.#host.bridge = "up";
+      this.#host.addressed = true;
+      return ["bridge vbr0"];
+    }, false);
   }
 
   createTap({ vmId, name, uid }: TapRequest): Promise<void> {
