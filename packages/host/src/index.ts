@@ -1,3 +1,7 @@
+export { diagnose, worstLevel } from "./doctor/diagnose.ts";
+export { CHECKS, type CheckName, type Finding, type Level } from "./doctor/finding.ts";
+export { type DoctorRequest, observeForDoctor } from "./doctor/observe.ts";
+export type { DoctorSettings, DoctorView, SeenVolantd } from "./doctor/view.ts";
 export { installKernel, type InstalledKernel, type InstallKernelOptions, type KernelSource } from "./kernel/install.ts";
 export { loadOrder } from "./kernel/module.ts";
 export { kernelFolder, readKernelRecord, type KernelModuleRecord, type KernelRecord } from "./kernel/record.ts";
