@@ -42,7 +42,7 @@ export function checkSetup(view: DoctorView): Verdict[] {
     const sentence = `no set-up is recorded in ${settings.workDir}: what is removed from the host's network can't be put back`;
     return [warning(sentence, setupCommand(settings))];
   }
-  if ("unreadable" in record) return [broken(record.unreadable)];
+  if ("unreadable" in record) return [record.denied ? skipped(record.unreadable) : broken(record.unreadable)];
   if (record.state === "applying") {
     return [broken("a set-up is at work, or was ended in the middle", setupCommand(settings))];
   }

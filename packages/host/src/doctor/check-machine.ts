@@ -34,7 +34,8 @@ export function checkHypervisor({ machine }: DoctorView): Verdict[] {
 }
 
 export function checkKernel({ machine, settings }: DoctorView): Verdict[] {
-  if (machine.kernel) return [ok(`the guests' kernel is ${settings.bzImage}`)];
+  if (machine.kernel === "denied") return [skipped(`only root can see whether ${settings.bzImage} is there`)];
+  if (machine.kernel === "usable") return [ok(`the guests' kernel is ${settings.bzImage}`)];
   const fix = ["volar", "kernel", "install", "--work-dir", settings.workDir].map(shellWord).join(" ");
   return [broken(`the guests' kernel, ${settings.bzImage}, is missing: no VM can start`, fix)];
 }

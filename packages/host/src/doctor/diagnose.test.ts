@@ -67,7 +67,8 @@ test("a set-up that is absent, damaged, half done, half undone, or another than 
   const record = doctorView().record;
   assert.ok(record !== undefined && !("unreadable" in record));
   says("setup", { record: undefined }, /^warning: no set-up is recorded/, /^volar setup --bridge vbr0 --subnet/);
-  says("setup", { record: { unreadable: "it is not JSON" } }, /^broken: it is not JSON/);
+  says("setup", { record: { unreadable: "it is not JSON", denied: false } }, /^broken: it is not JSON/);
+  says("setup", { record: { unreadable: "permission denied", denied: true } }, /^skipped: permission denied/);
   says("setup", { record: { ...record, state: "applying" } }, /^broken: a set-up .* ended in the middle/);
   says("setup", { record: { ...record, state: "undoing" } }, /^broken: an undo/, /^volar setup --undo --work-dir/);
   const volantd = {
@@ -207,7 +208,7 @@ test("network managers, and what the machine lacks, are told of with a command",
   says("kvm", machine({ virtualization: false }), /^warning: .* software emulation/);
   says("kvm", machine({ kvmNode: "missing" }), /^warning: /, /modprobe kvm/);
   says("hypervisor", machine({ hypervisor: undefined }), /^broken: /, /^apt-get install qemu-system-x86$/);
-  says("kernel", machine({ kernel: false }), /^broken: /, /^volar kernel install --work-dir \/var\/lib\/volant$/);
+  says("kernel", machine({ kernel: "missing" }), /^broken: /, /^volar kernel install --work-dir \/var\/lib\/volant$/);
 });
 
 test("a subnet is nearly full at nine tenths and full when nothing is left; others' addresses don't count", () => {

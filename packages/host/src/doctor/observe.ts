@@ -20,6 +20,7 @@ import { type ConfigFile, findNetworkdSeizer, isUnmanagedByNetworkManager } from
 import { observeProcesses } from "./observe-processes.ts";
 import { findFrontends, parseFilterTable, parseRuleset } from "./parse-firewall.ts";
 import type {
+  Access,
   DoctorSettings,
   DoctorView,
   SeenClock,
@@ -81,7 +82,7 @@ async function seeRecord(workDir: string): Promise<DoctorView["record"]> {
   try {
     return await new LinuxHost(workDir).readRecord();
   } catch (error) {
-    if (error instanceof VolantError) return { unreadable: error.message };
+    if (error instanceof VolantError) return { unreadable: error.message, denied: error.code === "forbidden" };
     throw error;
   }
 }
@@ -186,10 +187,10 @@ async function seeSeizers({ managers }: SeenProcesses): Promise<DoctorView["seiz
   return seizers;
 }
 
-async function seeNode(path: string): Promise<SeenMachine["tunNode"]> {
+/** Whether the work on a path, which fails with the system's error code, is possible. */
+async function seeAccess(work: Promise<unknown>): Promise<Access> {
   try {
-    const node = await open(path, constants.O_RDWR);
-    await node.close();
+    await work;
     return "usable";
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
@@ -197,13 +198,9 @@ async function seeNode(path: string): Promise<SeenMachine["tunNode"]> {
   }
 }
 
-async function isReadable(path: string, mode: number): Promise<boolean> {
-  try {
-    await access(path, mode);
-    return true;
-  } catch {
-    return false;
-  }
+/** Device nodes may be there without a device: only opening tells. */
+async function openAndClose(path: string): Promise<void> {
+  await (await open(path, constants.O_RDWR)).close();
 }
 
 async function seeMachine(bzImage: string, hypervisor: string | undefined): Promise<SeenMachine> {
@@ -212,17 +209,18 @@ async function seeMachine(bzImage: string, hypervisor: string | undefined): Prom
   const found = asked === undefined ? await findProgram("qemu-system-x86_64") : asked;
   return {
     virtualization: /\b(?:vmx|svm)\b/.test(flags),
-    kvmNode: await seeNode("/dev/kvm"),
-    tunNode: await seeNode("/dev/net/tun"),
-    hypervisor: found !== undefined && (await isReadable(found, constants.X_OK)) ? found : undefined,
-    kernel: await isReadable(bzImage, constants.F_OK),
+    kvmNode: await seeAccess(openAndClose("/dev/kvm")),
+    tunNode: await seeAccess(openAndClose("/dev/net/tun")),
+    hypervisor:
+      found !== undefined && (await seeAccess(access(found, constants.X_OK))) === "usable" ? found : undefined,
+    kernel: await seeAccess(access(bzImage)),
   };
 }
 
 /** Folders of VMs are named by their ids, of at most nine digits; anything else in there is not ours. */
 async function seeFolders(runtimeDir: string): Promise<number[] | undefined> {
-  if (!(await isReadable(runtimeDir, constants.F_OK))) return [];
-  if (!(await isReadable(runtimeDir, constants.R_OK))) return undefined;
+  const folder = await seeAccess(access(runtimeDir, constants.R_OK));
+  if (folder !== "usable") return folder === "missing" ? [] : undefined;
   return (await listFolder(runtimeDir)).filter((name) => /^[1-9]\d{0,8}$/.test(name)).map(Number);
 }
 

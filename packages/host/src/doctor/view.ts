@@ -88,14 +88,17 @@ export type SeenVolantd =
       readonly leased: readonly string[];
     };
 
+/** Whether this user can use a file; where the way to it is closed, nobody knows whether it is there. */
+export type Access = "usable" | "denied" | "missing";
+
 export interface SeenMachine {
   /** The processor has vmx or svm. */
   readonly virtualization: boolean;
-  readonly kvmNode: "usable" | "denied" | "missing";
-  readonly tunNode: "usable" | "denied" | "missing";
+  readonly kvmNode: Access;
+  readonly tunNode: Access;
   /** Path of a hypervisor; undefined where there is none. */
   readonly hypervisor: string | undefined;
-  readonly kernel: boolean;
+  readonly kernel: Access;
 }
 
 export interface SeenClock {
@@ -109,8 +112,8 @@ export interface SeenClock {
 export interface DoctorView {
   readonly root: boolean;
   readonly settings: DoctorSettings;
-  /** `unreadable` where it is not ours to read, or damaged, with the reason. */
-  readonly record: SetupRecord | { readonly unreadable: string } | undefined;
+  /** `unreadable` where it is damaged, or `denied` to this user, with the reason. */
+  readonly record: SetupRecord | { readonly unreadable: string; readonly denied: boolean } | undefined;
   readonly network: SeenNetwork | undefined;
   /** By path below /proc/sys. */
   readonly sysctls: Readonly<Record<string, string>>;

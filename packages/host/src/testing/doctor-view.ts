@@ -56,7 +56,7 @@ export function doctorView(change: Partial<DoctorView> = {}): DoctorView {
       kvmNode: "usable",
       tunNode: "usable",
       hypervisor: "/usr/bin/qemu-system-x86_64",
-      kernel: true,
+      kernel: "usable",
     },
     folders: [],
     clock: { nowMs: Date.UTC(2026, 5, 1), newestFileMs: Date.UTC(2026, 4, 1), synchronized: true },
