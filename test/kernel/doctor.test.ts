@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
@@ -204,15 +204,16 @@ test("a tap, a folder and a hypervisor without each other, and a kernel that is 
   ip("link", "delete", "foreign");
   breaks("stale_folders", "warning", () => mkdirSync(join(runtimeDir, "7")), /run\/7 of VM 7 has no hypervisor/);
   mkdirSync(join(runtimeDir, "8"));
-  // A process as a hypervisor looks from outside: its name, its mark, its working directory.
+  // A process as a hypervisor looks from outside: its name, its mark, where its last words go.
   const program = join(folder, "qemu-system-x86_64");
   spawnSync("cp", ["/bin/busybox", program]);
+  const log = openSync(join(runtimeDir, "8", "hypervisor.log"), "a");
   const child = spawn(program, ["-c", "read line", "volant:abcdef01:8:1"], {
     argv0: "sh",
-    cwd: join(runtimeDir, "8"),
-    stdio: ["pipe", "ignore", "ignore"],
+    stdio: ["pipe", "ignore", log],
   });
   await once(child, "spawn");
+  closeSync(log);
   assertHealthy();
   const ended = once(child, "exit");
   breaks(

@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
 import type { Vm } from "@volant/contract";
+import type { Finding } from "@volant/host";
 import { Netlink } from "@volant/netlink";
 import { enterOwnNamespace, ip, ipJson } from "../namespace.ts";
 import { type House, openHouse, runProgram } from "./house.ts";
@@ -96,6 +97,30 @@ test("a bridge that was set down, and one that lost its address, are put right",
   await assertWhole(mac, firewall);
 });
 
+test("the doctor asks volantd for its leases, and finds nothing stale about a VM that runs", async () => {
+  const { stdout } = await house.volar("doctor", "--json");
+  const findings = JSON.parse(stdout) as Finding[];
+  const about = (check: Finding["check"]) => findings.find((finding) => finding.check === check);
+  assert.match(about("subnet_pool")?.sentence ?? "", /^1 of the 253 addresses of 192\.168\.127\.0\/24 are leased$/);
+  assert.deepEqual(
+    ["stale_taps", "stale_processes", "stale_folders"].map((check) => about(check as Finding["check"])?.level),
+    ["ok", "ok", "ok"],
+  );
+  assert.deepEqual(
+    findings.filter(({ level }) => level === "broken"),
+    [],
+  );
+  await house.stopVolantd();
+  const silent = JSON.parse((await house.volar("doctor", "--json")).stdout) as Finding[];
+  assert.equal(silent.find(({ check }) => check === "subnet_pool")?.level, "skipped");
+  assert.deepEqual(
+    silent.filter(({ check, level }) => check.startsWith("stale_") && level !== "ok"),
+    [],
+    "a VM that goes on without volantd is not stale",
+  );
+  await house.startVolantd();
+});
+
 test("an undo while volantd runs is not undone by it", async () => {
   await house.volarDone("vms", "delete", "first");
   await house.volarDone("setup", "--undo");
@@ -107,4 +132,15 @@ test("an undo while volantd runs is not undone by it", async () => {
     ipJson("link", "show").filter(({ ifname }) => ifname === "vbr0"),
     [],
   );
+});
+
+test("volantd says when it starts what is wrong with the host, a line each with the check's name", async () => {
+  await house.stopVolantd();
+  const said = house.log.length;
+  await house.startVolantd();
+  const lines = house.log.slice(said).trim().split("\n");
+  const checks = lines.flatMap((line) => (JSON.parse(line) as { check?: string }).check ?? []);
+  assert.ok(checks.includes("setup") && checks.includes("bridge") && checks.includes("forwarding"), checks.join());
+  assert.ok(!checks.includes("masquerade"), "what needs a program to look at is left to volar doctor");
+  assert.equal(new Set(checks).size, checks.length);
 });

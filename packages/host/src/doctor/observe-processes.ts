@@ -1,5 +1,6 @@
 /** Looks at /proc for hypervisors of ours and for network managers, in this network namespace. */
-import { readFile, readlink } from "node:fs/promises";
+import { readFile, readlink, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import { listFolder, readTextFile } from "../linux/files.ts";
 import type { SeenHypervisor, SeenProcesses } from "./view.ts";
 
@@ -7,7 +8,9 @@ import type { SeenHypervisor, SeenProcesses } from "./view.ts";
 const HYPERVISORS = /^(?:qemu-system-|cloud-hyperviso|firecracker)/;
 /** The mark that one of a hypervisor's arguments is, whole, or as the name of QEMU's guest. */
 const MARK = /^(?:guest=)?volant:([0-9A-Za-z]{1,64}):([1-9]\d{0,9}):\d{1,15}$/;
-/** What the kernel appends to the path of a working directory that was removed (proc_pid_cwd(5)). */
+/** Standard error: a hypervisor's is a file in its VM's folder, for its last words. */
+const STDERR = 2;
+/** What the kernel appends to the path of an open file that was removed (proc_pid_fd(5)). */
 const DELETED = " (deleted)";
 
 async function tryReadlink(path: string): Promise<string | undefined> {
@@ -18,14 +21,23 @@ async function tryReadlink(path: string): Promise<string | undefined> {
   }
 }
 
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function identify(pid: number): Promise<SeenHypervisor | undefined> {
   const text = await readFile(`/proc/${pid}/cmdline`, "latin1");
   const mark = text.split("\0").flatMap((argument) => MARK.exec(argument) ?? []);
   const [, installation, vmId] = mark;
   if (installation === undefined || vmId === undefined) return undefined;
-  const cwd = await tryReadlink(`/proc/${pid}/cwd`);
-  const folderDeleted = cwd?.endsWith(DELETED) === true;
-  const folder = folderDeleted ? cwd.slice(0, -DELETED.length) : cwd;
+  const log = await tryReadlink(`/proc/${pid}/fd/${STDERR}`);
+  const folder = log === undefined ? undefined : dirname(log);
+  const folderDeleted = folder !== undefined && log?.endsWith(DELETED) === true && !(await exists(folder));
   return { pid, installation, vmId: Number(vmId), folder, folderDeleted };
 }
 

@@ -1,6 +1,6 @@
 /** Looks at the host for the doctor, and changes nothing. What can't be looked at is left out of the view. */
 import { constants } from "node:fs";
-import { access, open, stat } from "node:fs/promises";
+import { access, open, realpath, stat } from "node:fs/promises";
 import { basename, isAbsolute, join } from "node:path";
 import { VolantError } from "@volant/contract";
 import { Netlink, NetlinkError } from "@volant/netlink";
@@ -58,7 +58,12 @@ export async function observeForDoctor(request: DoctorRequest): Promise<DoctorVi
   const { volantd } = request;
   const cidr = parseCidr(request.settings.subnet);
   if (cidr === undefined) throw new VolantError("invalid", `the subnet ${request.settings.subnet} is not one`);
-  const settings = { ...request.settings, block: blockOf(cidr.address, cidr.prefixLength) };
+  const settings = {
+    ...request.settings,
+    block: blockOf(cidr.address, cidr.prefixLength),
+    // As the kernel names what processes have open.
+    runtimeDir: await realpath(request.settings.runtimeDir).catch(() => request.settings.runtimeDir),
+  };
   const root = process.geteuid?.() === 0;
   const network = await seeNetwork();
   const processes = await observeProcesses();

@@ -64,7 +64,7 @@ export interface SeenHypervisor {
   readonly pid: number;
   readonly installation: string;
   readonly vmId: number;
-  /** Its working directory, which is its VM's folder; undefined where that can't be read. */
+  /** Its VM's folder, where its standard error goes; undefined where that can't be read. */
   readonly folder: string | undefined;
   readonly folderDeleted: boolean;
 }

@@ -30,7 +30,7 @@ export async function reportHost({ config, store, log }: HostReportOptions): Pro
       cheap: true,
     });
     for (const { check, level, sentence, fix } of diagnose(view)) {
-      if (level === "warning" || level === "broken") log.warn({ check, level, fix }, sentence);
+      if (level === "warning" || level === "broken") log.warn({ check, verdict: level, fix }, sentence);
     }
   } catch (error) {
     log.warn({ error }, "the host can't be checked");
