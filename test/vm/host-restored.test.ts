@@ -54,8 +54,9 @@ async function rules(): Promise<string> {
 
 async function assertWhole(mac: string, firewall: string): Promise<void> {
   const [bridge] = ipJson("link", "show", "dev", "vbr0");
-  assert.equal(bridge?.["address"], mac, "a guest remembers its gateway's MAC");
-  assert.ok((bridge?.["flags"] as string[]).includes("UP"));
+  assert.ok(bridge !== undefined);
+  assert.equal(bridge["address"], mac, "a guest remembers its gateway's MAC");
+  assert.ok((bridge["flags"] as string[]).includes("UP"));
   const addresses = ipJson("-4", "address", "show", "dev", "vbr0").flatMap((entry) => entry["addr_info"] as unknown[]);
   assert.partialDeepStrictEqual(addresses, [{ local: "192.168.127.1", prefixlen: 24 }]);
   assert.equal(await rules(), firewall);
