@@ -13,7 +13,13 @@ let manager: BridgeManager;
 before(async () => {
   ip("link", "add", "vbr0", "type", "bridge");
   ip("address", "add", "10.9.0.1/24", "dev", "vbr0");
-  manager = new BridgeManager({ netlink: await Netlink.open(), installation: "abcdef01", bridge: "vbr0" });
+  manager = new BridgeManager({
+    netlink: await Netlink.open(),
+    installation: "abcdef01",
+    bridge: "vbr0",
+    hostAddress: "10.9.0.1",
+    restore: async () => [],
+  });
 });
 
 after(() => manager.close());
@@ -27,9 +33,13 @@ async function tapOf(vmId: number): Promise<MarkedTap> {
 const exists = (name: string) => ipJson("link", "show").some((link) => link["ifname"] === name);
 
 test("the bridge is seen as it is, down and then up", async () => {
-  assert.deepEqual((await manager.observe()).network, { managed: true, bridge: "down", bridgeName: "vbr0" });
+  const common = { managed: true, bridgeName: "vbr0" } as const;
+  assert.deepEqual((await manager.observe()).network, { ...common, bridge: "down", addressed: true });
   await manager.bringBridgeUp();
-  assert.deepEqual((await manager.observe()).network, { managed: true, bridge: "up", bridgeName: "vbr0" });
+  assert.deepEqual((await manager.observe()).network, { ...common, bridge: "up", addressed: true });
+  ip("address", "delete", "10.9.0.1/24", "dev", "vbr0");
+  assert.deepEqual((await manager.observe()).network, { ...common, bridge: "up", addressed: false });
+  ip("address", "add", "10.9.0.1/24", "dev", "vbr0");
 });
 
 test("a tap is a persistent tap with vnet_hdr on the bridge, up, with our mark, owned by its hypervisor's user", async () => {
@@ -156,7 +166,12 @@ test("a missing bridge and a name that is not ours are said before anything is m
   await manager.checkReady("vttap-new");
   ip("link", "delete", "vbr0");
   await assert.rejects(manager.checkReady("vttap-new"), { code: "not_ready", hint: "run: volar setup" });
-  assert.deepEqual((await manager.observe()).network, { managed: true, bridge: "missing", bridgeName: "vbr0" });
+  assert.deepEqual((await manager.observe()).network, {
+    managed: true,
+    bridge: "missing",
+    bridgeName: "vbr0",
+    addressed: false,
+  });
   ip("link", "add", "vbr0", "type", "ifb");
   await assert.rejects(manager.checkReady("vttap-new"), { code: "not_ready", message: /not a bridge/ });
 });

@@ -75,6 +75,27 @@ test("--dry-run works for nobody with an empty PATH, and changes nothing", () =>
   });
 });
 
+test("--dry-run shows the unit where systemd is not the init, as comments that a shell skips", () => {
+  inScratch((_folder, workDir) => {
+    const unit = join(workDir, "volantd.service");
+    const args = ["--dry-run", "--work-dir", workDir, "--service-file", unit];
+    const { status, stdout } = volar(args);
+    assert.equal(status, 0);
+    assert.match(stdout, new RegExp(`^# not written here, ${unit}:\n#   # Written by volar setup`, "m"));
+    assert.match(stdout, /^# {3}KillMode=process$/m);
+    const shown = stdout.slice(stdout.indexOf("# not written here"));
+    assert.ok(
+      shown.split("\n").every((line) => line === "" || line.startsWith("#")),
+      shown,
+    );
+    const { unwritten } = JSON.parse(volar([...args, "--output", "json"]).stdout) as {
+      unwritten: { path: string; content: string }[];
+    };
+    assert.equal(unwritten[0]?.path, unit);
+    assert.match(unwritten[0]?.content ?? "", /^Delegate=yes$/m);
+  });
+});
+
 test("the commands that --dry-run prints do what set-up does, pasted into a root shell", () => {
   inScratch((folder, workDir) => {
     const args = ["--work-dir", workDir, "--service-file", ""];

@@ -1,3 +1,7 @@
+export { diagnose, worstLevel } from "./doctor/diagnose.ts";
+export { CHECKS, type CheckName, type Finding, type Level } from "./doctor/finding.ts";
+export { type DoctorRequest, observeForDoctor } from "./doctor/observe.ts";
+export type { DoctorSettings, DoctorView, SeenVolantd } from "./doctor/view.ts";
 export { installKernel, type InstalledKernel, type InstallKernelOptions, type KernelSource } from "./kernel/install.ts";
 export { loadOrder } from "./kernel/module.ts";
 export { kernelFolder, readKernelRecord, type KernelModuleRecord, type KernelRecord } from "./kernel/record.ts";
@@ -17,7 +21,7 @@ export {
 } from "./setup/apply.ts";
 export type { ObserveRequest, SetupHost } from "./setup/host-port.ts";
 export { type FirewallRule, type Operation, operationCommands } from "./setup/operation.ts";
-export type { Refusal, SetupAction, SetupPlan } from "./setup/plan.ts";
+export type { Refusal, SetupAction, SetupPlan, UnwrittenFile } from "./setup/plan.ts";
 export type { SetupRecord } from "./setup/record.ts";
 export {
   bridgeAlias,

@@ -3,18 +3,20 @@ import { randomBytes } from "node:crypto";
 import { accessSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { findUpstreamNameservers } from "@volant/host";
+import { findUpstreamNameservers, LinuxHost, restoreNetwork } from "@volant/host";
 import { startApi } from "./api/server.ts";
 import type { Config } from "./config.ts";
 import { Engine } from "./engine/engine.ts";
 import { EventHub } from "./engine/event-hub.ts";
 import { PluginService } from "./engine/plugin-service.ts";
+import { reportHost } from "./engine/host-report.ts";
 import { SystemService } from "./engine/system-service.ts";
 import { VmService } from "./engine/vm-service.ts";
 import { WorkloadLogs } from "./engine/workload-logs.ts";
 import { GuestLink } from "./guest/link.ts";
 import { FileImageStore } from "./image/image-store.ts";
 import type { Log } from "./log.ts";
+import { formatAddress } from "./model/address.ts";
 import type { NetworkManager } from "./network/network-manager.ts";
 import { NoopManager } from "./network/noop-manager.ts";
 import { QemuRuntime } from "./runtime/qemu/qemu-runtime.ts";
@@ -33,35 +35,33 @@ export interface Volantd {
   close(): Promise<void>;
 }
 
-interface Opened {
-  readonly network: NetworkManager;
-  /** What an operator should know before the first VM. */
-  readonly warnings: readonly string[];
-}
-
 /** netlink, and the FFI behind it, are loaded only where they are used: never off Linux. */
-async function openNetwork(config: Config, installation: string): Promise<Opened> {
-  const { bridge } = config.managed;
+async function openNetwork(config: Config, installation: string, early: Pick<Log, "warn">): Promise<NetworkManager> {
+  const { bridge, pool } = config.managed;
   if ((config.network ?? (process.platform === "linux" ? "bridge" : "noop")) === "noop") {
-    return { network: new NoopManager(), warnings: ["volantd manages no network here: taps must be made by hand"] };
+    early.warn({}, "volantd manages no network here: taps must be made by hand");
+    return new NoopManager();
   }
   const [{ Netlink }, { BridgeManager }] = await Promise.all([
     import("@volant/netlink"),
     import("./network/bridge-manager.ts"),
   ]);
-  const network = new BridgeManager({ netlink: await Netlink.open(), installation, bridge });
-  const view = await network.observe();
-  const state = view.network.managed ? view.network.bridge : "up";
-  const missing = state === "missing" || state === "not_a_bridge";
-  return { network, warnings: missing ? [`there is no bridge ${bridge} yet: run volar setup`] : [] };
+  const host = new LinuxHost(config.workDir);
+  return new BridgeManager({
+    netlink: await Netlink.open(),
+    installation,
+    bridge,
+    hostAddress: formatAddress(pool.gateway),
+    restore: async () => (await restoreNetwork(host)).restored,
+  });
 }
 
-function missingDevices(config: Config): string[] {
-  const paths: readonly [path: string, remedy: string][] = [
-    [config.bzImagePath, "run volar kernel install"],
-    [AGENT_PATH, "build the guest agent: cargo build --release --locked, in kestrel/"],
-  ];
-  return paths.flatMap(([path, remedy]) => {
+type NeededFile = readonly [path: string, remedy: string];
+
+const AGENT: NeededFile = [AGENT_PATH, "build the guest agent: cargo build --release --locked, in kestrel/"];
+
+function missingFiles(files: readonly NeededFile[]): string[] {
+  return files.flatMap(([path, remedy]) => {
     try {
       accessSync(path);
       return [];
@@ -138,9 +138,12 @@ async function open(config: Config, log: Log, early: Pick<Log, "info" | "warn">,
   const runtime = await QemuRuntime.open({ installation, runtimeDir, logDir, hypervisor, log: early });
   cleanup.add(() => runtime.close());
 
-  const { network, warnings } = await openNetwork(config, installation);
+  const network = await openNetwork(config, installation, early);
   cleanup.add(() => network.close());
-  for (const warning of [...warnings, ...missingDevices(config)]) early.warn({}, warning);
+  const checked = !(network instanceof NoopManager);
+  // Where the host is checked as a whole, that tells of a missing kernel.
+  const kernel: NeededFile = [config.bzImagePath, "run volar kernel install"];
+  for (const warning of missingFiles(checked ? [AGENT] : [AGENT, kernel])) early.warn({}, warning);
 
   await mkdir(workDir, { recursive: true, mode: 0o755 });
   const images = await FileImageStore.open({
@@ -180,6 +183,7 @@ async function open(config: Config, log: Log, early: Pick<Log, "info" | "warn">,
   await plugins.prune();
   cleanup.add(() => engine.close());
   await engine.start();
+  if (checked) await reportHost({ config, store, log: early });
   const api = await startApi({ useCases: { vms, plugins, images: plugins, system, events }, config, log });
   cleanup.add(() => api.close());
   return api.address;

@@ -1,7 +1,7 @@
 import { DEFAULTS } from "@volant/contract/defaults";
 import type { VolantClient } from "@volant/sdk";
 import type { Command } from "commander";
-import { SeveralFailures } from "./failure.ts";
+import { AnsweredWithCode, EXIT_DONE, SeveralFailures } from "./failure.ts";
 import type { CliIo } from "./io.ts";
 import { render, type OutputFormat, type Result } from "./output.ts";
 import { createProgress, type Progress } from "./progress.ts";
@@ -21,6 +21,8 @@ interface GlobalOptions {
   readonly api?: string;
   readonly apiKey?: string;
   readonly output?: OutputFormat;
+  /** Some commands have it, as another word for `--output json`. */
+  readonly json?: boolean;
 }
 
 function createContext(io: CliIo, options: GlobalOptions): CommandContext {
@@ -29,7 +31,7 @@ function createContext(io: CliIo, options: GlobalOptions): CommandContext {
   return {
     io,
     progress: createProgress(io),
-    output: options.output ?? "table",
+    output: options.json === true ? "json" : (options.output ?? "table"),
     api,
     client: async () => new (await import("@volant/sdk")).VolantClient({ baseUrl: api, apiKey }),
   };
@@ -53,6 +55,7 @@ export function action<Args extends readonly unknown[]>(
       if (done === undefined) return;
       io.stdout.write(await render(done, context.output));
       if (done.failures.length > 0) throw new SeveralFailures(done.failures);
+      if (done.exitCode !== undefined && done.exitCode !== EXIT_DONE) throw new AnsweredWithCode(done.exitCode);
     } finally {
       context.progress.clear();
     }

@@ -17,14 +17,27 @@ export class SeveralFailures extends Error {
   }
 }
 
+/** What was asked for was done and printed, and the answer calls for this exit code. */
+export class AnsweredWithCode extends Error {
+  readonly code: number;
+
+  constructor(code: number) {
+    super(`the answer calls for exit code ${code}`);
+    this.name = "AnsweredWithCode";
+    this.code = code;
+  }
+}
+
 /** 2 where what was asked is not valid, else 1. */
 export function exitCode(error: unknown): number {
+  if (error instanceof AnsweredWithCode) return error.code;
   if (error instanceof SeveralFailures) return Math.max(...error.errors.map(exitCode));
   return error instanceof VolantError && errorStatus(error.code) === 400 ? EXIT_USAGE : EXIT_FAILED;
 }
 
 /** `volar: <sentence>` and a hint where there is one. A bug shows its stack: it is for whoever reports it. */
 export function failureText(error: unknown): string {
+  if (error instanceof AnsweredWithCode) return "";
   if (error instanceof SeveralFailures) return error.errors.map(failureText).join("");
   if (error instanceof VolantError) {
     const hint = error.hint === undefined ? "" : `  ${printable(error.hint)}\n`;

@@ -8,6 +8,8 @@ export interface Result {
   readonly text: () => string;
   /** Errors of those objects that failed where others did not. */
   readonly failures: readonly unknown[];
+  /** Where the answer itself decides it. */
+  readonly exitCode?: number;
 }
 
 /** A result from data and the view that shows it. */

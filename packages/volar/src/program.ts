@@ -45,6 +45,14 @@ const PARTS: readonly Part[] = [
     load: async (program) => (await import("./commands/setup/setup.ts")).registerSetup(program),
   },
   {
+    name: "doctor",
+    description: "check this host, and say how to put right what is wrong",
+    async load(program, io) {
+      const { registerDoctor } = await import("./commands/doctor/doctor.ts");
+      registerDoctor(program.command(this.name).summary(this.description), io);
+    },
+  },
+  {
     name: "kernel",
     description: "manage the guest kernel",
     load: async (program) => (await import("./commands/kernel/install.ts")).registerKernel(program),

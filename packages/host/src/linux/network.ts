@@ -26,7 +26,8 @@ export async function observeNetwork(): Promise<ObservedNetwork | undefined> {
   }
 }
 
-function describeNetwork(
+/** A namespace's links, addresses and routes as set-up and the doctor look at them. */
+export function describeNetwork(
   links: readonly Link[],
   addresses: readonly Address[],
   routes: readonly Route[],

@@ -9,7 +9,8 @@ import { complaint, findProgram, runProgram } from "./programs.ts";
 /** Exists when systemd is the init (sd_booted(3)). */
 const SYSTEMD_MARK = "/run/systemd/system";
 
-async function isBootedWithSystemd(): Promise<boolean> {
+/** Whether systemd is this machine's init. */
+export async function isBootedWithSystemd(): Promise<boolean> {
   try {
     return (await stat(SYSTEMD_MARK)).isDirectory();
   } catch {

@@ -57,9 +57,15 @@ test("without systemd, and without a service file, there is no service", async (
   const without = await preview({ systemd: false });
   assert.ok(without.actions.every(({ title }) => !title.includes("service")));
   assert.match(without.notes.join(), /systemd is not this machine's init/);
+  assert.deepEqual(
+    without.unwritten.map(({ path }) => path),
+    ["/etc/systemd/system/volantd.service"],
+  );
+  assert.match(without.unwritten[0]?.content ?? "", /^ExecStart=/m);
   const unwanted = await preview({}, { serviceFile: "" });
   assert.equal(unwanted.actions.length, 7);
   assert.deepEqual(unwanted.notes, []);
+  assert.deepEqual(unwanted.unwritten, []);
 });
 
 test("a subnet that overlaps another link's address or a route is refused", async () => {

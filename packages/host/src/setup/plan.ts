@@ -31,10 +31,18 @@ export interface SetupAction {
   readonly ours?: boolean;
 }
 
+/** A file that set-up would write on another host. */
+export interface UnwrittenFile {
+  readonly path: string;
+  readonly content: string;
+}
+
 export interface SetupPlan {
   readonly actions: readonly SetupAction[];
   readonly refusals: readonly Refusal[];
   readonly notes: readonly string[];
+  /** Files that are not written because this host has no use for them, for those who want to see or place them by hand. */
+  readonly unwritten: readonly UnwrittenFile[];
 }
 
 /** Whether the link is the bridge that this set-up made. */
@@ -74,7 +82,7 @@ export function planSetup(settings: SetupSettings, observed: ObservedHost, store
     ...managedRules(settings).map((rule) => ({ ...planRule(settings, rule, observed), ours: bridge.own })),
     ...service.actions,
   ];
-  return { actions, refusals, notes };
+  return { actions, refusals, notes, unwritten: service.unwritten };
 }
 
 function refuseRecord(settings: SetupSettings, observed: ObservedHost, record: SetupRecord | undefined): Refusal[] {
@@ -264,15 +272,15 @@ function planService(
   settings: SetupSettings,
   { service }: ObservedHost,
   record: SetupRecord | undefined,
-): { readonly actions: readonly SetupAction[]; readonly notes: readonly string[] } {
+): Pick<SetupPlan, "actions" | "notes" | "unwritten"> {
   const path = settings.serviceFile;
-  if (path === "") return { actions: [], notes: [] };
+  if (path === "") return { actions: [], notes: [], unwritten: [] };
+  const content = serviceUnit(settings);
   if (!service.systemd) {
     const note = `no service: systemd is not this machine's init, so ${path} is not written; start volantd by other means`;
-    return { actions: [], notes: [note] };
+    return { actions: [], notes: [note], unwritten: [{ path, content }] };
   }
   const unit = basename(path);
-  const content = serviceUnit(settings);
   const old = findEffect(record, `file ${path}`);
   const found = service.unitText ?? null;
   // A text that we wrote is not what was there before us.
@@ -291,5 +299,5 @@ function planService(
       effect: { kind: "service", unit },
     },
   ];
-  return { actions, notes: [`${unit} is not started now: systemctl start ${unit}`] };
+  return { actions, notes: [`${unit} is not started now: systemctl start ${unit}`], unwritten: [] };
 }

@@ -317,6 +317,31 @@ test("a bridge that is missing is said in the VM's reason, and the VM starts whe
   bench.store.close();
 });
 
+test("a bridge that set-up recorded is put back before its VMs are looked at, as soon as no set-up is in the way", async () => {
+  const bench = new Bench();
+  bench.host.recorded = true;
+  const running = await bench.open();
+  const { id } = await running.vms.create(request("web"));
+  await bench.settle(running);
+  bench.host.restoreErrors.push(
+    new VolantError("in_use", "another set-up or undo is at work"),
+    new VolantError("in_use", "the subnet overlaps a route"),
+  );
+  bench.host.bridge = "missing";
+  bench.host.addressed = false;
+  bench.host.neighbours.clear();
+  for (const [index, tap] of bench.host.taps) bench.host.taps.set(index, { ...tap, bridge: undefined });
+  running.engine.wake(id);
+  const back = () => bench.host.bridge === "up" && bench.host.neighbours.size === 1;
+  await running.engine.until(id, back, 10_000, "the bridge does not come back");
+  await bench.settle(running);
+  assert.equal(bench.host.addressed, true);
+  assert.deepEqual(bench.host.restoreErrors, []);
+  bench.assertAgreement();
+  await running.engine.close();
+  bench.store.close();
+});
+
 test("a foreign link of a tap's name is left alone, and named", async () => {
   const bench = new Bench();
   const running = await bench.open();

@@ -13,6 +13,7 @@ import type { ObservedVm } from "../plan/observed.ts";
 import type { Plan } from "../plan/step.ts";
 import type { HypervisorProcess } from "../runtime/runtime.ts";
 import type { VmRecord } from "../store/store.ts";
+import { HostKeeper } from "./host-keeper.ts";
 import { execute, type ExecutorDeps } from "./executors.ts";
 import { Lane } from "./lane.ts";
 import { desiredVm, observedVm, observedVmIds, observeHost, type HostView } from "./observe.ts";
@@ -54,12 +55,25 @@ export class Engine {
   readonly #slots: Slots;
   readonly #passes = new Set<Promise<void>>();
   #turning: Promise<void> | undefined;
+  readonly #keeper: HostKeeper;
+  /** Something of what all VMs share may have changed: the host is due for a look even where no VM is. */
+  #hostDue = false;
+  #hostTimer: NodeJS.Timeout | undefined;
   #observeFailures = 0;
   #lookTimer: NodeJS.Timeout | undefined;
 
   constructor(options: EngineOptions) {
     this.#options = options;
     this.#slots = new Slots(options.parallel ?? PARALLEL);
+    const { network, runtime, log, monotonicMs } = options;
+    this.#keeper = new HostKeeper({
+      network,
+      log,
+      monotonicMs,
+      retryDelay,
+      look: () => observeHost(network, runtime),
+      wakeAfter: (delayMs) => this.#wakeHostAfter(delayMs),
+    });
   }
 
   /** Finds running VMs again, begins to remove what has our mark and no row, and keeps the loop going from then on. */
@@ -81,6 +95,7 @@ export class Engine {
   async close(): Promise<void> {
     this.#closing.abort();
     clearInterval(this.#lookTimer);
+    clearTimeout(this.#hostTimer);
     // Whoever waits for an outcome is told now that this engine won't see it.
     for (const lane of this.#lanes.values()) lane.notify();
     const grace = setTimeout(() => this.#abandon.abort(), CLOSE_GRACE_MS);
@@ -144,7 +159,7 @@ export class Engine {
   }
 
   #look(): Promise<HostView> {
-    return observeHost(this.#options.network, this.#options.runtime);
+    return this.#keeper.look();
   }
 
   /** Shows the processes of running VMs before the first pass has reached them. */
@@ -171,11 +186,25 @@ export class Engine {
 
   #networkChanged(vmId: number | "all"): void {
     if (vmId === "all") {
-      for (const id of this.#options.store.vmIds()) this.wake(id);
+      this.#wakeHost();
       return;
     }
     // Our own steps are seen here as well; the pass that follows them looks anyway.
     if (this.#lanes.get(vmId)?.busy !== true) this.wake(vmId);
+  }
+
+  /** Looks again at what all VMs share, and at each of them. */
+  #wakeHost(): void {
+    this.#hostDue = true;
+    for (const id of this.#options.store.vmIds()) this.wake(id);
+    this.#schedule();
+  }
+
+  #wakeHostAfter(delayMs: number): void {
+    clearTimeout(this.#hostTimer);
+    if (this.#closing.signal.aborted) return;
+    this.#hostTimer = setTimeout(() => this.#wakeHost(), delayMs);
+    this.#hostTimer.unref();
   }
 
   #schedule(): void {
@@ -184,7 +213,7 @@ export class Engine {
       .catch((error: unknown) => this.#options.log.error({ error }, "the loop failed"))
       .finally(() => {
         this.#turning = undefined;
-        if (this.#due().length > 0) this.#schedule();
+        if (this.#hostDue || this.#due().length > 0) this.#schedule();
       });
   }
 
@@ -196,7 +225,8 @@ export class Engine {
     // What happens in the same instant is looked at together.
     await new Promise(setImmediate);
     const batch = this.#due();
-    if (batch.length === 0 || this.#closing.signal.aborted) return;
+    if ((batch.length === 0 && !this.#hostDue) || this.#closing.signal.aborted) return;
+    this.#hostDue = false;
     for (const lane of batch) {
       lane.busy = true;
       lane.dirty = false;
@@ -212,6 +242,7 @@ export class Engine {
         lane.busy = false;
         this.#wakeAfter(lane, delayMs);
       }
+      this.#wakeHostAfter(delayMs);
       return;
     }
     for (const lane of batch) this.#startPass(lane, host);

@@ -51,7 +51,7 @@ function networkOf(view: NetworkView, bridge: string | undefined): ObservedNetwo
   const { network, otherBridges, foreignNames } = view;
   if (!network.managed || bridge === undefined || bridge === network.bridgeName) return network;
   const state = otherBridges.get(bridge) ?? (foreignNames.has(bridge) ? "not_a_bridge" : "missing");
-  return { managed: true, bridge: state, bridgeName: bridge, foreign: true };
+  return { managed: true, bridge: state, bridgeName: bridge, foreign: true, addressed: true };
 }
 
 /**

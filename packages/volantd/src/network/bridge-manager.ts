@@ -14,6 +14,10 @@ export interface BridgeManagerOptions {
   readonly netlink: Netlink;
   readonly installation: string;
   readonly bridge: string;
+  /** The host's address on the bridge. */
+  readonly hostAddress: string;
+  /** Puts back what set-up recorded, and says what was missing. */
+  readonly restore: () => Promise<readonly string[]>;
 }
 
 /** Deletes that wait for their turn together; see {@link BridgeManager.deleteTap}. */
@@ -33,13 +37,19 @@ export class BridgeManager implements NetworkManager {
   readonly #bridge: string;
   /** Bridges other than ours that taps of ours are, or were meant to be, ports of: what happens to them concerns us. */
   readonly #joined = new Set<string>();
+  readonly #hostAddress: string;
+  readonly #restore: () => Promise<readonly string[]>;
+  /** As last seen: events about addresses name a link by its index alone. */
+  #bridgeIndex: number | undefined;
   #deletes: PendingDelete[] = [];
   #deleting = false;
 
-  constructor({ netlink, installation, bridge }: BridgeManagerOptions) {
+  constructor({ netlink, installation, bridge, hostAddress, restore }: BridgeManagerOptions) {
     this.#netlink = netlink;
     this.#installation = installation;
     this.#bridge = bridge;
+    this.#hostAddress = hostAddress;
+    this.#restore = restore;
   }
 
   tapNames(vmName: string): Iterable<string> {
@@ -73,6 +83,7 @@ export class BridgeManager implements NetworkManager {
     const links = await this.#netlink.links.list({ stats: false, acceptInterrupted: true });
     const bridge = links.find(({ name }) => name === this.#bridge);
     const bridges = new Map(links.filter(({ kind }) => kind === "bridge").map((link) => [link.index, link]));
+    this.#bridgeIndex = bridge?.index;
     const taps: MarkedTap[] = [];
     const foreignNames = new Set<string>();
     for (const link of links) {
@@ -84,12 +95,22 @@ export class BridgeManager implements NetworkManager {
     const others = [...bridges.values()].filter(({ name }) => name !== this.#bridge);
     for (const tap of taps) if (tap.bridge !== undefined && tap.bridge !== this.#bridge) this.#joined.add(tap.bridge);
     return {
-      network: { managed: true, bridge: bridgeState(bridge), bridgeName: this.#bridge },
+      network: {
+        managed: true,
+        bridge: bridgeState(bridge),
+        bridgeName: this.#bridge,
+        addressed: bridge !== undefined && (await this.#hasAddress(bridge.index)),
+      },
       otherBridges: new Map(others.map((link) => [link.name, bridgeState(link)])),
       taps,
       foreignNames,
       neighbours: bridge === undefined ? [] : await this.#neighbours(bridge.index),
     };
+  }
+
+  async #hasAddress(bridge: number): Promise<boolean> {
+    const addresses = await this.#netlink.addresses.list({ link: bridge, family: "inet" });
+    return addresses.some(({ address }) => address === this.#hostAddress);
   }
 
   async #neighbours(bridge: number): Promise<BridgeNeighbour[]> {
@@ -102,6 +123,10 @@ export class BridgeManager implements NetworkManager {
 
   async bringBridgeUp(): Promise<void> {
     await this.#netlink.links.set(this.#bridge, { up: true });
+  }
+
+  restoreHost(): Promise<readonly string[]> {
+    return this.#restore();
   }
 
   async createTap({ vmId, name, uid, bridge = this.#bridge }: TapRequest): Promise<void> {
@@ -164,7 +189,7 @@ export class BridgeManager implements NetworkManager {
   }
 
   async watch(onChange: (vmId: number | "all") => void, signal: AbortSignal): Promise<void> {
-    for await (const event of this.#netlink.subscribe(["link"], { signal })) {
+    for await (const event of this.#netlink.subscribe(["link", "address"], { signal })) {
       const changed = this.#changedBy(event);
       if (changed !== undefined) onChange(changed);
     }
@@ -172,6 +197,7 @@ export class BridgeManager implements NetworkManager {
 
   #changedBy(event: NetlinkEvent): number | "all" | undefined {
     if (event.type === "overrun") return "all";
+    if (event.type === "address") return event.address.link === this.#bridgeIndex ? "all" : undefined;
     if (event.type !== "link" && event.type !== "bridge-port") return undefined;
     const { name } = event.link;
     if (name === this.#bridge || this.#joined.has(name)) return event.type === "link" ? "all" : undefined;

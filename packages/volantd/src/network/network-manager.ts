@@ -42,6 +42,12 @@ export interface NetworkManager {
   checkReady(tap: string, bridge?: string): Promise<void>;
   observe(): Promise<NetworkView>;
   bringBridgeUp(): Promise<void>;
+  /**
+   * Puts back what set-up recorded and somebody removed, and says what that was. Nothing where no set-up is recorded.
+   *
+   * @throws VolantError with the reason when it can't be put back; `in_use` while a set-up or an undo is at work
+   */
+  restoreHost(): Promise<readonly string[]>;
   /** @throws VolantError `exists` when a link of that name appeared meanwhile; it is left alone */
   createTap(request: TapRequest): Promise<void>;
   /** Joins it to the bridge and brings it up. */

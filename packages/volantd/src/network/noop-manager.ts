@@ -20,6 +20,9 @@ export class NoopManager implements NetworkManager {
   }
 
   async bringBridgeUp(): Promise<void> {}
+  async restoreHost(): Promise<readonly string[]> {
+    return [];
+  }
   async createTap(): Promise<void> {}
   async repairTap(): Promise<void> {}
   async deleteTap(): Promise<void> {}

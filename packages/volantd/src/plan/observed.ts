@@ -59,6 +59,8 @@ export type ObservedNetwork =
       readonly bridgeName: string;
       /** Not the bridge that `volar setup` made: taps join it, and nothing of its own is changed. */
       readonly foreign?: boolean;
+      /** The host's address is on the bridge. A foreign bridge need not have one, and counts as having it. */
+      readonly addressed: boolean;
     }
   | { readonly managed: false };
 

@@ -30,7 +30,7 @@ function desired(changes: Partial<DesiredVm> = {}): DesiredVm {
 function observed(changes: Partial<ObservedVm> = {}): ObservedVm {
   return {
     nowMs: 1000,
-    network: { managed: true, bridge: "up", bridgeName: "vbr0" },
+    network: { managed: true, bridge: "up", bridgeName: "vbr0", addressed: true },
     processes: [],
     taps: [],
     foreignTap: false,
@@ -71,7 +71,8 @@ test("a VM that is as it should be needs nothing", () => {
 });
 
 test("a missing bridge and a foreign link of the tap's name block the start in words, and touch nothing", () => {
-  const missing = planVm(desired(), observed({ network: { managed: true, bridge: "missing", bridgeName: "vbr0" } }));
+  const network = { managed: true, bridge: "missing", bridgeName: "vbr0", addressed: false } as const;
+  const missing = planVm(desired(), observed({ network }));
   assert.deepEqual(missing.steps, []);
   assert.match(missing.blocked ?? "", /vbr0 does not exist: run volar setup/);
   const foreign = planVm(desired(), observed({ foreignTap: true }));
@@ -81,7 +82,7 @@ test("a missing bridge and a foreign link of the tap's name block the start in w
 
 test("a tap on a bridge that the VM names joins that one, which is never changed itself", () => {
   const vm = desired({ bridge: "br-lan", address: undefined });
-  const lan = { managed: true, bridge: "up", bridgeName: "br-lan", foreign: true } as const;
+  const lan = { managed: true, bridge: "up", bridgeName: "br-lan", foreign: true, addressed: true } as const;
   const [step] = planVm(vm, observed({ network: lan })).steps;
   assert.deepEqual(step, { kind: "create_tap", name: "vttap-web", uid: UID, bridge: "br-lan" });
   for (const [bridge, sentence] of [

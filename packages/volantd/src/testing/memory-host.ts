@@ -33,6 +33,11 @@ export class MemoryHost {
   /** What guests say of their network; they say it again when {@link MemoryHost.guestNews} emits "network". */
   guestNetwork: GuestNetworkStatus = { applied: true };
   readonly guestNews = new EventEmitter().setMaxListeners(0);
+  addressed = true;
+  /** What a complete set-up recorded can be put back. */
+  recorded = false;
+  /** Errors that the next attempts to put the host back meet, in order. */
+  readonly restoreErrors: Error[] = [];
   /** Emits "exit" with a pid. */
   readonly exits = new EventEmitter().setMaxListeners(0);
   nextId = 100;
@@ -98,10 +103,10 @@ export class MemoryNetwork implements NetworkManager {
   }
 
   observe(): Promise<NetworkView> {
-    const { bridge, taps, neighbours, foreignNames } = this.#host;
+    const { bridge, addressed, taps, neighbours, foreignNames } = this.#host;
     return this.#life.effect(
       () => ({
-        network: { managed: true, bridge, bridgeName: "vbr0" },
+        network: { managed: true, bridge, bridgeName: "vbr0", addressed },
         otherBridges: this.#host.otherBridges,
         taps: [...taps.values()],
         foreignNames: new Set(foreignNames),
@@ -113,6 +118,17 @@ export class MemoryNetwork implements NetworkManager {
 
   bringBridgeUp(): Promise<void> {
     return this.#life.effect(() => void (this.#host.bridge = "up"));
+  }
+
+  restoreHost(): Promise<readonly string[]> {
+    return this.#life.effect(() => {
+      const error = this.#host.restoreErrors.shift();
+      if (error !== undefined) throw error;
+      if (!this.#host.recorded || (this.#host.bridge === "up" && this.#host.addressed)) return [];
+      this.#host.bridge = "up";
+      this.#host.addressed = true;
+      return ["bridge vbr0"];
+    }, false);
   }
 
   createTap({ vmId, name, uid, bridge = "vbr0" }: TapRequest): Promise<void> {

@@ -31,7 +31,9 @@ export interface ModelState {
 export function observeModel(state: ModelState): ObservedVm {
   return {
     nowMs: state.nowMs,
-    network: state.managed ? { managed: true, bridge: state.bridge, bridgeName: "vbr0" } : { managed: false },
+    network: state.managed
+      ? { managed: true, bridge: state.bridge, bridgeName: "vbr0", addressed: state.bridge === "up" }
+      : { managed: false },
     processes: [...state.processes],
     taps: [...state.taps],
     foreignTap: state.foreignTap,

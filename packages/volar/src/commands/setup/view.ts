@@ -14,6 +14,7 @@ export function planData(plan: SetupPlan): unknown {
     }),
     refusals: plan.refusals,
     notes: plan.notes,
+    unwritten: plan.unwritten,
   };
 }
 
@@ -22,7 +23,15 @@ export function planText(plan: SetupPlan): string {
   const lines = plan.actions.flatMap(({ title, needed, operations }) =>
     needed ? [`# ${title}`, ...operations.flatMap(operationCommands)] : [`# ${title}: unchanged`],
   );
-  return [...lines, ...plan.notes.map((note) => `# note: ${note}`), ""].join("\n");
+  // As comments: the script does what set-up does here, and set-up does not write these here.
+  const unwritten = plan.unwritten.flatMap(({ path, content }) => [
+    `# not written here, ${path}:`,
+    ...content
+      .trimEnd()
+      .split("\n")
+      .map((line) => `#   ${line}`.trimEnd()),
+  ]);
+  return [...lines, ...plan.notes.map((note) => `# note: ${note}`), ...unwritten, ""].join("\n");
 }
 
 /** What undo did, or would do, for programs. */

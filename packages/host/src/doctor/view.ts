@@ -1,0 +1,129 @@
+/** What the doctor looks at before it judges: plain data. A part that could not be looked at, or was not asked for, is undefined. */
+import type { Ipv4Block } from "../ipv4.ts";
+import type { ObservedAddress, ObservedLink, ObservedRoute } from "../setup/observed.ts";
+import type { SetupRecord } from "../setup/record.ts";
+
+/** What the host is meant to be. */
+export interface DoctorSettings {
+  readonly bridge: string;
+  /** Such as `192.168.127.0/24`, and the same as numbers. */
+  readonly subnet: string;
+  readonly block: Ipv4Block;
+  readonly hostIp: string;
+  readonly workDir: string;
+  readonly runtimeDir: string;
+  readonly bzImage: string;
+}
+
+export interface SeenLink extends ObservedLink {
+  /** Bytes. */
+  readonly mtu: number;
+}
+
+export interface SeenNetwork {
+  readonly links: readonly SeenLink[];
+  /** IPv4 only. */
+  readonly addresses: readonly ObservedAddress[];
+  /** IPv4, every table but the kernel's own `local`. */
+  readonly routes: readonly ObservedRoute[];
+}
+
+/** A base chain at the forward hook, in a table that is not the one that our rules are in. */
+export interface ForwardChain {
+  readonly family: string;
+  readonly table: string;
+  readonly name: string;
+  readonly policy: "accept" | "drop";
+  /** Its rules, in order, as far as they matter here. */
+  readonly rules: readonly {
+    /** No match but such as name the bridge: every packet of guests that comes this far. */
+    readonly always: boolean;
+    /** A match names the bridge. */
+    readonly namesBridge: boolean;
+    readonly verdict: "accept" | "drop" | "jump" | "other";
+  }[];
+}
+
+export interface SeenFirewall {
+  /** Which of our rules are in place. */
+  readonly masquerade: boolean;
+  readonly acceptFrom: boolean;
+  readonly acceptTo: boolean;
+  /** The FORWARD chain of iptables. */
+  readonly forwardPolicy: "ACCEPT" | "DROP";
+  /** A rule before ours drops or rejects every packet. */
+  readonly dropBeforeOurs: boolean;
+  /** Undefined where there is no nft to tell. */
+  readonly otherChains: readonly ForwardChain[] | undefined;
+  /** Firewall managers whose chains or tables are in the kernel. */
+  readonly frontends: readonly ("firewalld" | "ufw")[];
+}
+
+/** A running hypervisor that bears a mark. */
+export interface SeenHypervisor {
+  readonly pid: number;
+  readonly installation: string;
+  readonly vmId: number;
+  /** Its VM's folder, where its standard error goes; undefined where that can't be read. */
+  readonly folder: string | undefined;
+  readonly folderDeleted: boolean;
+}
+
+export interface SeenProcesses {
+  readonly hypervisors: readonly SeenHypervisor[];
+  /** Network managers that run in this network namespace. */
+  readonly managers: readonly ("NetworkManager" | "systemd-networkd")[];
+}
+
+/** volantd's word, through its API. */
+export type SeenVolantd =
+  | { readonly answers: false; readonly reason: string }
+  | {
+      readonly answers: true;
+      readonly installation: string;
+      readonly bridge: string;
+      readonly subnet: string;
+      readonly vmIds: readonly number[];
+      /** Addresses of VMs. */
+      readonly leased: readonly string[];
+    };
+
+/** Whether this user can use a file; where the way to it is closed, nobody knows whether it is there. */
+export type Access = "usable" | "denied" | "missing";
+
+export interface SeenMachine {
+  /** The processor has vmx or svm. */
+  readonly virtualization: boolean;
+  readonly kvmNode: Access;
+  readonly tunNode: Access;
+  /** Path of a hypervisor; undefined where there is none. */
+  readonly hypervisor: string | undefined;
+  readonly kernel: Access;
+}
+
+export interface SeenClock {
+  readonly nowMs: number;
+  /** When the newest file that Volant wrote was written; undefined where there is none. */
+  readonly newestFileMs: number | undefined;
+  /** systemd's word on whether the clock follows a time server; undefined where systemd is not the init. */
+  readonly synchronized: boolean | undefined;
+}
+
+export interface DoctorView {
+  readonly root: boolean;
+  readonly settings: DoctorSettings;
+  /** `unreadable` where it is damaged, or `denied` to this user, with the reason. */
+  readonly record: SetupRecord | { readonly unreadable: string; readonly denied: boolean } | undefined;
+  readonly network: SeenNetwork | undefined;
+  /** By path below /proc/sys. */
+  readonly sysctls: Readonly<Record<string, string>>;
+  readonly firewall: SeenFirewall | { readonly unseen: string };
+  readonly processes: SeenProcesses | undefined;
+  /** Configuration files of network managers that would take a tap of ours: manager and path. */
+  readonly seizers: readonly { readonly manager: "NetworkManager" | "systemd-networkd"; readonly path: string }[];
+  readonly machine: SeenMachine;
+  /** VM ids that have a folder in the runtime folder; undefined where it can't be listed. */
+  readonly folders: readonly number[] | undefined;
+  readonly clock: SeenClock;
+  readonly volantd: SeenVolantd;
+}
