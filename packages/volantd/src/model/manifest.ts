@@ -32,8 +32,12 @@ function refuse<T extends object>(where: string, value: T, fields: readonly (key
 export function checkNetwork(where: string, network: Network | undefined, managed: ManagedNetwork): void {
   if (network === undefined) return;
   const mode = networkMode(network);
-  if (mode !== "bridged") {
+  if (mode === "dhcp") {
     throw new VolantError("not_supported", `${where}: network mode ${mode} is not supported by this version`);
+  }
+  if (mode === "vsock") {
+    checkNoEthernet(where, network);
+    return;
   }
   if (network.bridge !== undefined && network.bridge !== managed.bridge) {
     throw new VolantError(
@@ -52,6 +56,14 @@ export function checkNetwork(where: string, network: Network | undefined, manage
   const gateway = formatAddress(managed.pool.gateway);
   if (network.gateway !== undefined && network.gateway !== gateway) {
     throw new VolantError("invalid", `${where}: network.gateway must be the managed network's, ${gateway}`);
+  }
+}
+
+/** @throws VolantError `invalid` for a field that says something of an Ethernet which the mode has not */
+function checkNoEthernet(where: string, network: Network): void {
+  for (const field of ["bridge", "tap", "subnet", "gateway", "auto_assign"] as const) {
+    if (network[field] === undefined) continue;
+    throw new VolantError("invalid", `${where}: network.${field} has no place in mode vsock, which has no Ethernet`);
   }
 }
 

@@ -60,7 +60,6 @@ test("the request wins over its config, which wins over the manifest", () => {
 
 test("what this version can't honour is refused by the field's name", () => {
   const cases: [field: RegExp, request: Partial<CreateVmRequest>, changes: Partial<Manifest>][] = [
-    [/vsock/, { config: { network: { mode: "vsock" } } }, {}],
     [/dhcp/, {}, { network: { mode: "dhcp" } }],
     [/rootfs/, {}, { rootfs: { url: "/x" } }],
     [/disks/, {}, { disks: [{ name: "d", source: "/x" }] }],
@@ -92,6 +91,8 @@ test("what can't be right is refused in words", () => {
     [/subnet/, { config: { network: { subnet: "10.0.0.0/24" } } }, {}],
     [/gateway/, { config: { network: { gateway: "192.168.127.9" } } }, {}],
     [/tap/, { config: { network: { tap: "a/b" } } }, {}],
+    [/network\.tap.*vsock/, { config: { network: { mode: "vsock", tap: "tap0" } } }, {}],
+    [/network\.bridge.*vsock/, {}, { network: { mode: "vsock", bridge: "vbr0" } }],
     [/api_port/, { api_port: "70000" }, {}],
     [/api_host/, { api_host: "a b" }, {}],
     [/nameserver/, { config: { nameservers: ["nine"] } }, {}],
