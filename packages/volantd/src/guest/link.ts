@@ -200,6 +200,8 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
       stream = answer.stream;
       if (answer.status === 200) {
         stream.once("close", () => (this.#open -= 1));
+        // Two pipelines and an HTTP exchange on one stream listen more than ten times, each of them once.
+        stream.setMaxListeners(32);
         return stream;
       }
       throw refusal({ method: "POST", path }, answer.status, await readWhole(stream));
