@@ -24,9 +24,14 @@ export const IMPORT_RULES: readonly Rule[] = [
     because: "contract is browser-safe and depends on no other part",
   },
   {
-    from: /^packages\/sdk\//,
-    refuses: /^node:|^@volant\/(?!contract(\/|$))/,
+    from: /^packages\/sdk\/(?!src\/node\/)/,
+    refuses: /^node:|^packages\/sdk\/src\/node\/|^@volant\/(?!contract(\/|$))/,
     because: "the SDK runs in browsers and knows only the contract",
+  },
+  {
+    from: /^packages\/sdk\/src\/node\//,
+    refuses: /^@volant\/(?!contract(\/|$))/,
+    because: "the SDK knows only the contract",
   },
   { from: /^packages\/netlink\//, refuses: /^@volant\//, because: "netlink is a library of its own" },
   {
@@ -36,7 +41,7 @@ export const IMPORT_RULES: readonly Rule[] = [
   },
   {
     from: /^packages\/volar\//,
-    refuses: /^@volant\/(?!contract(\/|$)|sdk$|host$)|^packages\/(?!volar\/)/,
+    refuses: /^@volant\/(?!contract(\/|$)|sdk(\/|$)|host$)|^packages\/(?!volar\/)/,
     because: "volar is built on the SDK and host",
   },
   {

@@ -120,7 +120,9 @@ function prepareDependencies() {
   if (existsSync(marker) && readFileSync(marker, "utf8") === lock) return;
   step("npm dependencies", () => {
     // No package here needs an install script: koffi ships its binaries as packages of their own.
-    run("installing npm dependencies", "npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], {
+    // `npm ci` removes what is there before it fetches: without a network that would leave nothing.
+    const verb = existsSync(join(root, "node_modules")) ? ["install", "--no-save"] : ["ci"];
+    run("installing npm dependencies", "npm", [...verb, "--ignore-scripts", "--no-audit", "--no-fund"], {
       hint: "is the network there?",
     });
     writeFileSync(marker, lock);

@@ -15,6 +15,7 @@ pub mod log_ring;
 pub mod manifest;
 pub mod net;
 pub mod power;
+pub mod reach;
 pub mod readiness;
 pub mod state;
 pub mod status;

@@ -3,10 +3,13 @@
 use crate::link::protocol::Identity;
 use crate::log_ring::{LogRing, RING_BYTES, Slice, Stream};
 use crate::status::{Memory, Report, Status};
+use crate::workload::process::Ending;
+use rustix::process::Pid;
 use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Shared by reference count among the tasks.
 pub struct State {
@@ -15,6 +18,8 @@ pub struct State {
     logs: RefCell<LogRing>,
     last_log: watch::Sender<u64>,
     identity: RefCell<Option<Identity>>,
+    environment: RefCell<Option<BTreeMap<String, String>>>,
+    endings: RefCell<HashMap<Pid, oneshot::Sender<Ending>>>,
 }
 
 impl State {
@@ -26,6 +31,8 @@ impl State {
             logs: RefCell::new(LogRing::new(RING_BYTES)),
             last_log: watch::Sender::new(0),
             identity: RefCell::new(None),
+            environment: RefCell::new(None),
+            endings: RefCell::new(HashMap::new()),
         }
     }
 
@@ -88,6 +95,31 @@ impl State {
     /// Who this guest is, once a host has said it.
     pub fn identity(&self) -> Option<Identity> {
         self.identity.borrow().clone()
+    }
+
+    /// Notes what the workload was started with.
+    pub fn set_environment(&self, environment: BTreeMap<String, String>) {
+        self.environment.replace(Some(environment));
+    }
+
+    /// What the workload was started with, for programs beside it; before there was one, what every program gets.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let known = self.environment.borrow().clone();
+        known.unwrap_or_else(|| crate::workload::process::environment(&Default::default(), self.identity().as_ref(), None, &[]))
+    }
+
+    /// Resolves when this child has ended. To be called before anything else runs after the child was started, or its end may be missed.
+    pub fn ending_of(&self, pid: Pid) -> oneshot::Receiver<Ending> {
+        let (tell, told) = oneshot::channel();
+        self.endings.borrow_mut().insert(pid, tell);
+        told
+    }
+
+    /// Passes on how a child ended that is not the workload. Most are orphans, which nobody waits for.
+    pub fn child_ended(&self, pid: Pid, ending: Ending) {
+        if let Some(waiting) = self.endings.borrow_mut().remove(&pid) {
+            let _ = waiting.send(ending);
+        }
     }
 }
 

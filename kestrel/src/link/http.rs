@@ -1,18 +1,21 @@
 //! The HTTP/2 service on the stream port. The resources are listed in docs/agent-protocol.md.
 
+use super::body::{gone, write};
 use super::protocol::WINDOW;
 use crate::config::GuestConfig;
 use crate::error::AgentError;
+use crate::reach::{exec, forward};
 use crate::state::State;
 use crate::workload::supervisor::{Command, EndMode};
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
 use http::{Method, Request, Response};
 use serde::Deserialize;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -37,7 +40,8 @@ impl Service {
     pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), h2::Error> {
         let mut connection = h2::server::Builder::new()
             .initial_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
+            // A program that does not read holds up its own stream's window, and must not hold up the others.
+            .initial_connection_window_size(WINDOW * CONCURRENT_STREAMS)
             .max_concurrent_streams(CONCURRENT_STREAMS)
             .max_header_list_size(16 * 1024)
             .max_send_buffer_size(WINDOW as usize)
@@ -78,7 +82,15 @@ impl Service {
                 Ok(()) => send(&mut respond, 202, br#"{"status":"shutting_down"}"#.to_vec()),
                 Err(error) => send_error(&mut respond, &error),
             },
-            (_, "/v1/healthz" | "/v1/status" | "/v1/logs" | "/v1/config" | "/v1/shutdown") => {
+            (&Method::POST, "/v1/forward") => match self.connect(&query).await {
+                Ok(connection) => return carry(connection, body, respond).await,
+                Err(error) => send_error(&mut respond, &error),
+            },
+            (&Method::POST, "/v1/exec") => {
+                let Ok(mut outgoing) = respond.send_response(head(200, "application/octet-stream"), false) else { return };
+                return exec::exec(&self.state, body, &mut outgoing).await;
+            }
+            (_, "/v1/healthz" | "/v1/status" | "/v1/logs" | "/v1/config" | "/v1/shutdown" | "/v1/forward" | "/v1/exec") => {
                 let error = AgentError::new(405, "method_not_allowed", format!("{} is not allowed on {}", parts.method, parts.uri.path()));
                 send_error(&mut respond, &error)
             }
@@ -115,6 +127,11 @@ impl Service {
             .send(Command::Shutdown { mode: body.mode, timeout })
             .await
             .map_err(|_| AgentError::new(503, "shutting_down", "this guest is shutting down already"))
+    }
+
+    async fn connect(&self, query: &Query<'_>) -> Result<TcpStream, AgentError> {
+        let own = self.state.status().network.address;
+        forward::connect(forward::destination(query.number("port")?, query.text("address"), own.as_deref())?).await
     }
 
     async fn watch_status(&self, mut respond: SendResponse<Bytes>) {
@@ -171,6 +188,11 @@ impl Service {
     }
 }
 
+async fn carry(connection: TcpStream, incoming: RecvStream, mut respond: SendResponse<Bytes>) {
+    let Ok(mut outgoing) = respond.send_response(head(200, "application/octet-stream"), false) else { return };
+    forward::carry(connection, incoming, &mut outgoing).await;
+}
+
 fn head(status: u16, content_type: &'static str) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
@@ -185,24 +207,6 @@ fn send(respond: &mut SendResponse<Bytes>, status: u16, body: Vec<u8>) -> Result
 
 fn send_error(respond: &mut SendResponse<Bytes>, error: &AgentError) -> Result<(), h2::Error> {
     send(respond, error.status, error.to_json().into_bytes())
-}
-
-/// Sends bytes as the peer's window allows, so that a slow reader costs no memory here.
-async fn write(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> Result<(), h2::Error> {
-    while !bytes.is_empty() {
-        stream.reserve_capacity(bytes.len());
-        match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
-            Some(Ok(room)) => stream.send_data(bytes.split_to(room.min(bytes.len())), false)?,
-            Some(Err(cause)) => return Err(cause),
-            None => return Err(h2::Reason::CANCEL.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Resolves when the peer has cancelled the stream.
-async fn gone(stream: &mut SendStream<Bytes>) -> Result<h2::Reason, h2::Error> {
-    std::future::poll_fn(|cx| stream.poll_reset(cx)).await
 }
 
 async fn collect(mut body: RecvStream) -> Result<Vec<u8>, AgentError> {
@@ -229,6 +233,10 @@ impl<'a> Query<'a> {
     /// `?name`, `?name=true` and `?name=1` are yes.
     fn flag(&self, name: &str) -> bool {
         self.0.iter().any(|&(key, value)| key == name && matches!(value, "" | "1" | "true"))
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| *key == name).map(|&(_, value)| value)
     }
 
     fn number(&self, name: &str) -> Result<Option<u64>, AgentError> {

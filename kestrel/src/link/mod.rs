@@ -1,4 +1,5 @@
 //! The link to the host. Its wire format is written down in docs/agent-protocol.md, and golden frames lie in golden/.
+pub mod body;
 pub mod control;
 pub mod http;
 pub mod port;

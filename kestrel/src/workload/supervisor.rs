@@ -306,6 +306,7 @@ impl Supervisor {
         .filter_map(|(key, value)| Some((key, value.as_deref()?)))
         .collect();
         let env = process::environment(config, self.state.identity().as_ref(), address.as_deref(), &extra);
+        self.state.set_environment(env.clone());
         match process::start(config, &env) {
             Ok(started) => {
                 crate::console::say(&format!("the workload runs as process {}", started.pid.as_raw_nonzero()));
@@ -345,7 +346,10 @@ impl Supervisor {
     /// Collects every dead child; the workload's death has consequences.
     fn reap(&mut self) {
         while let Some((pid, ending)) = process::reap_one() {
-            let Some(running) = self.running.take_if(|running| running.pid == pid) else { continue };
+            let Some(running) = self.running.take_if(|running| running.pid == pid) else {
+                self.state.child_ended(pid, ending);
+                continue;
+            };
             if let Some(probe) = &running.probe {
                 probe.abort();
             }

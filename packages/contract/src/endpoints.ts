@@ -32,6 +32,29 @@ export const ENDPOINTS = {
   "events.vms": { method: "GET", path: "/api/v1/events/vms" },
 } as const satisfies Record<string, Endpoint>;
 
+/**
+ * The proxy into a guest, for any method: what follows is a path of the workload, `healthz` alone is the agent's own, and `v1/` is the
+ * workload's root once more, for paths that would read otherwise.
+ */
+export const AGENT_PATH = "/api/v1/vms/:name/agent";
+
+/**
+ * Streams into a guest. The request asks for an upgrade (RFC 9110 section 7.8) to {@link STREAM_PROTOCOL}; after the 101 the connection
+ * carries the stream's bytes both ways, each direction ending by itself.
+ */
+export const STREAM_ENDPOINTS = {
+  /** Frames of exec-frames.ts. */
+  "vms.exec": { method: "POST", path: "/api/v1/vms/:name/exec" },
+  /** Bytes of one TCP connection to `?port=` in the guest. */
+  "vms.forward": { method: "POST", path: "/api/v1/vms/:name/forward" },
+} as const satisfies Record<string, Endpoint>;
+
+/** Names a stream route. */
+export type StreamId = keyof typeof STREAM_ENDPOINTS;
+
+/** What a stream's request asks to upgrade to. */
+export const STREAM_PROTOCOL = "volant-stream";
+
 /** Names a route, and is its OpenAPI `operationId`. */
 export type RouteId = keyof typeof ENDPOINTS;
 

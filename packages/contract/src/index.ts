@@ -3,6 +3,7 @@ export * from "./check.ts";
 export * from "./endpoints.ts";
 export * from "./errors.ts";
 export * from "./event.ts";
+export * from "./exec-frames.ts";
 export * from "./manifest.ts";
 export * from "./names.ts";
 export * from "./openapi.ts";

@@ -9,14 +9,10 @@ export interface PlannedRoute {
   readonly what: string;
 }
 
-const ANY = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;
-
 export const PLANNED_ROUTES: readonly PlannedRoute[] = [
   { methods: ["GET", "PATCH"], path: "/api/v1/vms/:name/config", what: "a VM's configuration as a resource" },
   { methods: ["GET"], path: "/api/v1/vms/:name/config/history", what: "a VM's configuration history" },
   { methods: ["GET"], path: "/api/v1/vms/:name/openapi", what: "a workload's OpenAPI document" },
-  { methods: ANY, path: "/api/v1/vms/:name/agent", what: "the proxy into a guest" },
-  { methods: ANY, path: "/api/v1/vms/:name/agent/*", what: "the proxy into a guest" },
   { methods: ["POST"], path: "/api/v1/vms/:name/actions/:plugin/:action", what: "calling a plugin's action on a VM" },
   { methods: ["GET", "POST"], path: "/api/v1/deployments", what: "deployments" },
   { methods: ["GET", "PATCH", "DELETE"], path: "/api/v1/deployments/:name", what: "deployments" },

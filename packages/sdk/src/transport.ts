@@ -40,7 +40,8 @@ function queryText(query: Readonly<Record<string, unknown>> = {}): string {
   return pairs.length === 0 ? "" : `?${new URLSearchParams(pairs).toString()}`;
 }
 
-function checkBaseUrl(text: string): string {
+/** The base URL without a slash at its end. @throws VolantError `invalid` when it is none */
+export function checkBaseUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !/^https?:$/.test(url.protocol)) {
     throw new VolantError("invalid", `the API's address ${JSON.stringify(text)} is no URL like http://127.0.0.1:7777`);
@@ -69,6 +70,33 @@ function uploadInit(upload: UploadBody): RequestInit {
   });
   // Fetch Standard: a streamed request body is half duplex only, and says so.
   return { body, duplex: "half" } as RequestInit;
+}
+
+/** What answers there is not volantd. */
+export function stranger(baseUrl: string): VolantError {
+  return new VolantError("not_ready", `what answers at ${baseUrl} is not volantd`, {
+    hint: "name volantd's address with --api, VOLANT_API_BASE or the client's baseUrl option",
+  });
+}
+
+/** Nothing answers there. */
+export function noAnswer(baseUrl: string, cause: Error): VolantError {
+  return new VolantError("not_ready", `volantd does not answer at ${baseUrl}: is it running?`, {
+    hint: "start it with volantd, or name its address with --api or VOLANT_API_BASE",
+    cause,
+  });
+}
+
+/** The server's error in the body of a bad answer; undefined when it is none of volantd's. */
+export function parseRefusal(text: string): VolantError | undefined {
+  let body: Partial<ErrorBody> | null;
+  try {
+    body = JSON.parse(text) as Partial<ErrorBody> | null;
+  } catch {
+    return undefined;
+  }
+  if (typeof body?.error !== "string" || !isErrorCode(body.code)) return undefined;
+  return new VolantError(body.code, body.error, typeof body.hint === "string" ? { hint: body.hint } : {});
 }
 
 export class Transport {
@@ -136,9 +164,7 @@ export class Transport {
   }
 
   #stranger(): VolantError {
-    return new VolantError("not_ready", `what answers at ${this.baseUrl} is not volantd`, {
-      hint: "name volantd's address with --api, VOLANT_API_BASE or the client's baseUrl option",
-    });
+    return stranger(this.baseUrl);
   }
 
   #unreachable(error: unknown): unknown {
@@ -146,10 +172,7 @@ export class Transport {
     if (!(error instanceof TypeError)) return error;
     const cause = error.cause instanceof VolantError ? error.cause : undefined;
     if (cause !== undefined) return cause;
-    return new VolantError("not_ready", `volantd does not answer at ${this.baseUrl}: is it running?`, {
-      hint: "start it with volantd, or name its address with --api or VOLANT_API_BASE",
-      cause: error,
-    });
+    return noAnswer(this.baseUrl, error);
   }
 
   /** An answer to HEAD has no body: the status is all there is. */
@@ -159,8 +182,6 @@ export class Transport {
   }
 
   async #refusal(response: Response): Promise<VolantError> {
-    const body = (await this.#json(response).catch(() => undefined)) as Partial<ErrorBody> | null | undefined;
-    if (typeof body?.error !== "string" || !isErrorCode(body.code)) return this.#stranger();
-    return new VolantError(body.code, body.error, typeof body.hint === "string" ? { hint: body.hint } : {});
+    return parseRefusal(await response.text().catch(() => "")) ?? this.#stranger();
   }
 }

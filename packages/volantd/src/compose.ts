@@ -10,6 +10,7 @@ import { Engine } from "./engine/engine.ts";
 import { EventHub } from "./engine/event-hub.ts";
 import { PluginService } from "./engine/plugin-service.ts";
 import { reportHost } from "./engine/host-report.ts";
+import { ReachService } from "./engine/reach-service.ts";
 import { SystemService } from "./engine/system-service.ts";
 import { VmService } from "./engine/vm-service.ts";
 import { WorkloadLogs } from "./engine/workload-logs.ts";
@@ -173,6 +174,7 @@ async function open(config: Config, log: Log, early: Pick<Log, "info" | "warn">,
   });
   const plugins = new PluginService({ store, images, managed, log, now });
   const vms = new VmService({ store, engine, runtime, network, images, events, managed, now });
+  const reach = new ReachService({ store, engine });
   const system = new SystemService({
     store,
     hypervisor: runtime.info,
@@ -184,7 +186,7 @@ async function open(config: Config, log: Log, early: Pick<Log, "info" | "warn">,
   cleanup.add(() => engine.close());
   await engine.start();
   if (checked) await reportHost({ config, store, log: early });
-  const api = await startApi({ useCases: { vms, plugins, images: plugins, system, events }, config, log });
+  const api = await startApi({ useCases: { vms, reach, plugins, images: plugins, system, events }, config, log });
   cleanup.add(() => api.close());
   return api.address;
 }

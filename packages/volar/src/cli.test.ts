@@ -249,3 +249,14 @@ test("events are followed, one JSON document a line", async () => {
   child.kill();
   await ended;
 });
+
+test("exec, shell and forward say what keeps them from beginning", async () => {
+  assertRefused(await volar("vms", "exec", "nobody", "--", "true"), 1, /no VM "nobody"/);
+  assertRefused(await volar("vms", "shell", "web-1"), 2, /needs a terminal/);
+  assertRefused(await volar("vms", "forward", "nobody", "0:80"), 1, /no VM "nobody"/);
+  for (const pair of ["80", "a:b", "1:0", "70000:1"]) {
+    const { code, stderr } = await volar("vms", "forward", "web-1", pair);
+    assert.equal(code, 2);
+    assert.match(stderr, /<host port>:<guest port>/);
+  }
+});

@@ -1,5 +1,6 @@
 import { DEFAULTS } from "@volant/contract/defaults";
 import type { VolantClient } from "@volant/sdk";
+import type { GuestStreams } from "@volant/sdk/node";
 import type { Command } from "commander";
 import { AnsweredWithCode, EXIT_DONE, SeveralFailures } from "./failure.ts";
 import type { CliIo } from "./io.ts";
@@ -15,6 +16,8 @@ export interface CommandContext {
   readonly api: string;
   /** Made at first use: a command that needs no volantd loads no client. */
   client(): Promise<VolantClient>;
+  /** Streams into guests, loaded at first use. */
+  streams(): Promise<GuestStreams>;
 }
 
 interface GlobalOptions {
@@ -34,6 +37,7 @@ function createContext(io: CliIo, options: GlobalOptions): CommandContext {
     output: options.json === true ? "json" : (options.output ?? "table"),
     api,
     client: async () => new (await import("@volant/sdk")).VolantClient({ baseUrl: api, apiKey }),
+    streams: async () => new (await import("@volant/sdk/node")).GuestStreams({ baseUrl: api, apiKey }),
   };
 }
 

@@ -28,6 +28,17 @@ export class AnsweredWithCode extends Error {
   }
 }
 
+/** A program that volar ran has ended: its exit code is volar's. All there was to say is said. */
+export class ProgramExit extends Error {
+  readonly code: number;
+
+  constructor(code: number) {
+    super(`the program ended with code ${code}`);
+    this.name = "ProgramExit";
+    this.code = code;
+  }
+}
+
 /** 2 where what was asked is not valid, else 1. */
 export function exitCode(error: unknown): number {
   if (error instanceof AnsweredWithCode) return error.code;

@@ -1,6 +1,6 @@
 import { CommanderError } from "commander";
 import { splitWait } from "./commands/vms/wait-flags.ts";
-import { EXIT_DONE, EXIT_USAGE, exitCode, failureText } from "./failure.ts";
+import { EXIT_DONE, EXIT_USAGE, exitCode, failureText, ProgramExit } from "./failure.ts";
 import type { CliIo } from "./io.ts";
 import { createProgram } from "./program.ts";
 
@@ -25,6 +25,7 @@ export async function run(argv: readonly string[], io: CliIo): Promise<number> {
         ? EXIT_DONE
         : EXIT_USAGE;
     }
+    if (error instanceof ProgramExit) return error.code;
     io.stderr.write(failureText(error));
     return exitCode(error);
   }

@@ -29,6 +29,14 @@ export function durationMs(text: string): number {
   throw new InvalidArgumentError("It must be a time such as 30, 30s or 5m.");
 }
 
+/** `<host port>:<guest port>`. Port 0 of the host means any that is free. */
+export function portPair(text: string): { readonly hostPort: number; readonly guestPort: number } {
+  const match = /^([0-9]{1,5}):([0-9]{1,5})$/.exec(text);
+  const [hostPort, guestPort] = [Number(match?.[1]), Number(match?.[2])];
+  if (match !== null && hostPort <= 65_535 && guestPort >= 1 && guestPort <= 65_535) return { hostPort, guestPort };
+  throw new InvalidArgumentError("It must be <host port>:<guest port>, such as 8080:80.");
+}
+
 /** Gathers a flag that may be repeated. */
 export function repeated(text: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), text];

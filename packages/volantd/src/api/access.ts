@@ -2,6 +2,7 @@
  * Who may talk to the API: pure decisions on the peer's address, the Host and Origin headers and the key.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
 import { VolantError } from "@volant/contract";
 import ipaddr from "ipaddr.js";
 import type { ApiConfig, Verdict } from "./api-config.ts";
@@ -92,6 +93,25 @@ export function checkOrigin(config: ApiConfig, origin: string | undefined, host:
     verdict: new VolantError("forbidden", `pages of ${JSON.stringify(origin)} may not use this API`, {
       hint: "VOLANT_CORS_ORIGINS on the host lists the origins that may",
     }),
+  };
+}
+
+/** The gates in front of every request, in their order: address first, then key. */
+export interface Gates {
+  /** Peer address, Host and Origin. */
+  address(peer: string | undefined, headers: IncomingHttpHeaders): OriginDecision;
+  key(headers: IncomingHttpHeaders): Verdict;
+}
+
+/** @throws VolantError `invalid` for a network that is none */
+export function createGates(config: ApiConfig): Gates {
+  const ranges = parseCidrs(config.allowCidrs);
+  return {
+    address(peer, headers) {
+      const refusal = checkPeer(ranges, peer) ?? checkHost(config, headers.host);
+      return refusal === undefined ? checkOrigin(config, headers.origin, headers.host) : { verdict: refusal };
+    },
+    key: keyCheck(config.apiKey),
   };
 }
 

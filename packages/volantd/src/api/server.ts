@@ -6,19 +6,22 @@ import { randomUUID } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import {
+  AGENT_PATH,
   API_KEY_HEADER,
   checkSchema,
   PLANNED_ROUTES,
   ROUTE_IDS,
   ROUTE_SPECS,
+  STREAM_ENDPOINTS,
+  STREAM_PROTOCOL,
   TOTAL_COUNT_HEADER,
   VolantError,
   type RouteId,
   type RouteSpec,
 } from "@volant/contract";
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import type { UseCases } from "../engine/use-cases.ts";
-import { checkHost, checkOrigin, checkPeer, keyCheck, parseCidrs } from "./access.ts";
+import type { ReachUseCases, UseCases } from "../engine/use-cases.ts";
+import { createGates, type Gates } from "./access.ts";
 import { DEFAULT_MAX_IMAGE_BYTES, HEARTBEAT_MS, MAX_JSON_BYTES, type ApiConfig, type ApiLog } from "./api-config.ts";
 import { guardBody, refuseGarbage } from "./connection.ts";
 import { EventStreams } from "./events.ts";
@@ -28,6 +31,8 @@ import { imageHandlers } from "./images.ts";
 import { pluginHandlers } from "./plugins.ts";
 import { readQuery } from "./query.ts";
 import { systemHandlers } from "./system.ts";
+import { parseProxyTarget, proxyRequest } from "./proxy.ts";
+import { isUpgrade, Upgrades } from "./upgrades.ts";
 import { vmHandlers } from "./vms.ts";
 
 /** Requests under way may end for this long when the API closes. */
@@ -103,18 +108,14 @@ function addParsers(app: FastifyInstance): void {
   app.addContentTypeParser("application/octet-stream", (_request, payload, done) => done(null, payload));
 }
 
-function addGates(app: FastifyInstance, config: ApiConfig, isClosing: () => boolean): void {
-  const ranges = parseCidrs(config.allowCidrs);
-  const checkKey = keyCheck(config.apiKey);
+function addGates(app: FastifyInstance, gates: Gates, isClosing: () => boolean): void {
   app.addHook("onRequest", async (request, reply) => {
     const { headers, routeOptions } = request;
     guardBody(request.raw, reply.raw, routeOptions.config.upload === true);
     reply.header("x-request-id", request.id).header("x-content-type-options", "nosniff");
     reply.header("cache-control", "no-store");
     if (isClosing()) throw new VolantError("not_ready", "volantd is shutting down");
-    const refusal = checkPeer(ranges, request.socket.remoteAddress) ?? checkHost(config, headers.host);
-    if (refusal !== undefined) throw refusal;
-    const { verdict, allowOrigin } = checkOrigin(config, headers.origin, headers.host);
+    const { verdict, allowOrigin } = gates.address(request.socket.remoteAddress, headers);
     if (verdict !== undefined) throw verdict;
     if (allowOrigin !== undefined) {
       reply.header("access-control-allow-origin", allowOrigin).header("vary", "Origin");
@@ -126,7 +127,7 @@ function addGates(app: FastifyInstance, config: ApiConfig, isClosing: () => bool
       }
     }
     if (routeOptions.config.open === true) return;
-    const keyRefusal = checkKey(headers);
+    const keyRefusal = gates.key(headers);
     if (keyRefusal !== undefined) throw keyRefusal;
   });
   app.addHook("onSend", async (_request, reply) => {
@@ -170,6 +171,47 @@ function addEventRoute(app: FastifyInstance, streams: EventStreams): void {
       reply.hijack();
       await streams.serve(reply.raw, reply.getHeaders(), last === undefined ? undefined : Number(last));
     },
+  });
+}
+
+/** Streams begin with an upgrade, which never comes here: whoever does has not asked for it. */
+function addStreamRoutes(app: FastifyInstance): void {
+  for (const { method, path } of Object.values(STREAM_ENDPOINTS)) {
+    app.route({
+      method,
+      url: path,
+      handler: async () => {
+        throw new VolantError("invalid", "this route is a stream", {
+          hint: `send Connection: Upgrade and Upgrade: ${STREAM_PROTOCOL}`,
+        });
+      },
+    });
+  }
+}
+
+function addProxy(app: FastifyInstance, reach: ReachUseCases, apiKey: string | undefined): void {
+  void app.register(async (scope) => {
+    // Bodies are not for us: they are streamed on as they are.
+    scope.removeAllContentTypeParsers();
+    scope.addContentTypeParser("*", (_request, _payload, done) => done(null, undefined));
+    for (const url of [AGENT_PATH, `${AGENT_PATH}/*`]) {
+      scope.route({
+        method: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+        url,
+        config: { upload: true },
+        handler: async (request, reply) => {
+          const target = parseProxyTarget(request.raw.url ?? "");
+          if (target === undefined) throw new VolantError("invalid", "the request path is not a valid URL path");
+          const gone = new AbortController();
+          reply.raw.once("close", () => gone.abort());
+          const { "cache-control": _, ...headers } = reply.getHeaders();
+          const { raw: response } = reply;
+          const { signal } = gone;
+          await proxyRequest({ reach, apiKey, request: request.raw, response, target, signal, headers });
+          reply.hijack();
+        },
+      });
+    }
   });
 }
 
@@ -236,6 +278,8 @@ export async function startApi({ useCases, config, log, heartbeatMs = HEARTBEAT_
   let closing: Promise<void> | undefined;
   const maxImageBytes = config.maxImageBytes ?? DEFAULT_MAX_IMAGE_BYTES;
   const streams = new EventStreams(useCases.events, heartbeatMs);
+  const gates = createGates(config);
+  const upgrades = new Upgrades({ reach: useCases.reach, gates, apiKey: config.apiKey, log });
   let answer: ReturnType<typeof addFailures> | undefined;
   const app = fastify({
     logger: false,
@@ -243,7 +287,12 @@ export async function startApi({ useCases, config, log, heartbeatMs = HEARTBEAT_
     requestIdHeader: false,
     bodyLimit: MAX_JSON_BYTES,
     requestTimeout: 0,
-    http: { maxHeaderSize: 16_384, headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
+    http: {
+      shouldUpgradeCallback: isUpgrade,
+      maxHeaderSize: 16_384,
+      headersTimeout: 10_000,
+      connectionsCheckingInterval: 5000,
+    },
     // Longer than any name, so that the schema can say what is wrong with one.
     routerOptions: { maxParamLength: 16_384 },
     forceCloseConnections: "idle",
@@ -253,7 +302,7 @@ export async function startApi({ useCases, config, log, heartbeatMs = HEARTBEAT_
   });
   answer = addFailures(app, log);
   addParsers(app);
-  addGates(app, config, () => closing !== undefined);
+  addGates(app, gates, () => closing !== undefined);
   const handlers: Handlers<Exclude<RouteId, "events.vms">> = {
     ...systemHandlers(useCases.system),
     ...vmHandlers(useCases.vms),
@@ -263,6 +312,9 @@ export async function startApi({ useCases, config, log, heartbeatMs = HEARTBEAT_
   addRoutes(app, handlers as unknown as Readonly<Record<string, AnyHandler>>, maxImageBytes);
   addEventRoute(app, streams);
   addPlannedRoutes(app);
+  addStreamRoutes(app);
+  addProxy(app, useCases.reach, config.apiKey);
+  app.server.on("upgrade", (request, socket, head) => void upgrades.serve(request, socket, head));
 
   const host = config.listenHost.includes(":") ? `[${config.listenHost}]` : config.listenHost;
   try {
@@ -275,6 +327,7 @@ export async function startApi({ useCases, config, log, heartbeatMs = HEARTBEAT_
 
   async function close(): Promise<void> {
     streams.end();
+    upgrades.end();
     const force = setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS);
     await app.close();
     clearTimeout(force);

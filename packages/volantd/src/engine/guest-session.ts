@@ -1,4 +1,5 @@
 /** What the engine knows of one guest while its hypervisor runs: the link to its agent, and what came over it. */
+import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { GuestConfig } from "../guest/guest-config.ts";
 import type { GuestNetworkStatus, GuestStatus } from "../guest/guest-status.ts";
@@ -19,6 +20,9 @@ export interface GuestPort {
     readonly signal?: AbortSignal;
   }): AsyncIterable<GuestLogEntry>;
   shutdown(options: { readonly mode: "poweroff" | "reboot"; readonly timeoutMs?: number }): Promise<void>;
+  checkHealth(signal?: AbortSignal): Promise<void>;
+  /** A stream of bytes both ways; refusals are the agent's own. */
+  open(path: string, signal?: AbortSignal): Promise<Duplex>;
   close(): Promise<void>;
 }
 
@@ -120,6 +124,16 @@ export class GuestSession {
     void this.#follow(attachment.signal, () => this.#followStatus(attachment.signal));
     void this.#follow(attachment.signal, () => this.#followLogs(attachment.signal));
     this.#onChange();
+  }
+
+  /** A stream into the guest. @throws VolantError `guest_unreachable`, or the agent's refusal */
+  open(path: string, signal?: AbortSignal): Promise<Duplex> {
+    return this.#port.open(path, signal);
+  }
+
+  /** Resolves when the agent answers that it is well. @throws VolantError `guest_unreachable` */
+  checkHealth(signal?: AbortSignal): Promise<void> {
+    return this.#port.checkHealth(signal);
   }
 
   async shutdown(timeoutMs: number): Promise<void> {

@@ -1,5 +1,5 @@
 /** What the API may ask of the engine. Handlers see these and nothing behind them. */
-import type { Readable } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import type {
   CreateVmRequest,
   Manifest,
@@ -73,8 +73,28 @@ export interface EventFeed {
   subscribe(options: { readonly afterId?: number; readonly signal: AbortSignal }): AsyncIterable<NumberedEvent>;
 }
 
+/** How the proxy reaches one workload. */
+export interface Workload {
+  /** Host and port by which it goes. */
+  readonly authority: string;
+  /** One TCP connection to it. @throws VolantError `guest_unreachable` when nothing listens there */
+  connect(signal: AbortSignal): Promise<Duplex>;
+}
+
+/** Into a guest, by way of its agent. All throw VolantError `not_found`, `wrong_state` (it is stopped), `guest_unreachable`, `exhausted`. */
+export interface ReachUseCases {
+  workload(name: string): Workload;
+  /** One TCP connection to a port of the guest. */
+  forward(name: string, port: number, signal: AbortSignal): Promise<Duplex>;
+  /** A stream of exec frames, see the contract. */
+  exec(name: string, signal: AbortSignal): Promise<Duplex>;
+  /** Resolves when the agent says that it is well. */
+  agentHealth(name: string, signal: AbortSignal): Promise<void>;
+}
+
 export interface UseCases {
   readonly vms: VmUseCases;
+  readonly reach: ReachUseCases;
   readonly plugins: PluginUseCases;
   readonly images: ImageUseCases;
   readonly system: SystemUseCases;

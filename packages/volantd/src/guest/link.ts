@@ -3,7 +3,8 @@
  * docs/agent-protocol.md.
  */
 import { EventEmitter } from "node:events";
-import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2";
+import { constants, type ClientHttp2Session, type ClientHttp2Stream, type OutgoingHttpHeaders } from "node:http2";
+import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VolantError } from "@volant/contract";
 import { encodeGuestConfig, type GuestConfig } from "./guest-config.ts";
@@ -21,6 +22,8 @@ const LASTING_SESSION_MS = 1000;
 const DEFAULT_HEARTBEAT_MS = 5000;
 /** Bodies of answers that are read whole. */
 const MAX_BODY_BYTES = 256 * 1024;
+/** Of the 128 requests that the agent serves at once, what is left is for volantd's own. */
+const MAX_OPEN_STREAMS = 96;
 /** Lines of streams: a log line's 8 KiB can take six bytes for each in JSON. */
 const MAX_LINE_BYTES = 128 * 1024;
 
@@ -53,6 +56,8 @@ export interface GuestRequest {
   readonly path: string;
   readonly headers?: OutgoingHttpHeaders;
   readonly body?: string;
+  /** The body is still to come: the answer's stream takes it. */
+  readonly open?: true;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -78,6 +83,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   #http: ClientHttp2Session | undefined;
   #agent: AgentInfo | undefined;
   #lastError: VolantError | undefined;
+  #open = 0;
 
   private constructor(options: GuestLinkOptions) {
     super();
@@ -164,7 +170,10 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     if (request.signal?.aborted === true) return Promise.reject(request.signal.reason);
     const stream = http.request(
       { ...request.headers, ":method": request.method, ":path": request.path },
-      { endStream: request.body === undefined, ...(request.signal && { signal: request.signal }) },
+      {
+        endStream: request.body === undefined && request.open !== true,
+        ...(request.signal && { signal: request.signal }),
+      },
     );
     return new Promise((resolve, reject) => {
       // Stays for the stream's whole life; after the answer, whoever reads the body sees the error as well.
@@ -173,6 +182,39 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
       stream.once("response", (headers) => resolve({ status: headers[":status"] ?? 0, stream }));
       if (request.body !== undefined) stream.end(request.body);
     });
+  }
+
+  /**
+   * Opens a stream of bytes both ways. Each direction ends by itself; an error or a reset is the end of both.
+   *
+   * @throws VolantError the agent's refusal, `guest_unreachable`, `exhausted` when too many are open
+   */
+  async open(path: string, signal?: AbortSignal): Promise<Duplex> {
+    if (this.#open >= MAX_OPEN_STREAMS) {
+      throw new VolantError("exhausted", `this guest has ${MAX_OPEN_STREAMS} open streams already`);
+    }
+    this.#open += 1;
+    let stream: ClientHttp2Stream | undefined;
+    try {
+      const answer = await this.request({ method: "POST", path, signal, open: true });
+      stream = answer.stream;
+      if (answer.status === 200) {
+        stream.once("close", () => (this.#open -= 1));
+        // Two pipelines and an HTTP exchange on one stream listen more than ten times, each of them once.
+        stream.setMaxListeners(32);
+        return stream;
+      }
+      throw refusal({ method: "POST", path }, answer.status, await readWhole(stream));
+    } catch (error) {
+      this.#open -= 1;
+      stream?.close(constants.NGHTTP2_CANCEL);
+      throw error instanceof VolantError || signal?.aborted === true ? error : this.#unreachable(error);
+    }
+  }
+
+  /** Resolves when the agent says that it is well. */
+  async checkHealth(signal?: AbortSignal): Promise<void> {
+    await this.#ask({ method: "GET", path: "/v1/healthz", signal });
   }
 
   /** Ends the link for good. The guest goes on. */
@@ -246,21 +288,14 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   /** A request whose answer is read whole. */
   async #ask(request: GuestRequest): Promise<string> {
     const { status, stream } = await this.request(request);
-    const parts: Buffer[] = [];
-    let bytes = 0;
+    let text: string;
     try {
-      for await (const part of stream as AsyncIterable<Buffer>) {
-        bytes += part.length;
-        if (bytes > MAX_BODY_BYTES)
-          throw new VolantError("guest_unreachable", "the guest's agent sent an endless answer");
-        parts.push(part);
-      }
+      text = await readWhole(stream);
     } catch (error) {
       throw error instanceof VolantError ? error : this.#failure(error as Error, request.signal);
     } finally {
       stream.destroy();
     }
-    const text = Buffer.concat(parts).toString("utf8");
     if (status >= 200 && status < 300) return text;
     throw refusal(request, status, text);
   }
@@ -286,6 +321,18 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
       stream.destroy();
     }
   }
+}
+
+/** @throws VolantError `guest_unreachable` when it does not end in time */
+async function readWhole(stream: ClientHttp2Stream): Promise<string> {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  for await (const part of stream as AsyncIterable<Buffer>) {
+    bytes += part.length;
+    if (bytes > MAX_BODY_BYTES) throw new VolantError("guest_unreachable", "the guest's agent sent an endless answer");
+    parts.push(part);
+  }
+  return Buffer.concat(parts).toString("utf8");
 }
 
 function closedError(): VolantError {

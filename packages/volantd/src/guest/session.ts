@@ -137,7 +137,8 @@ function startHttp2(stream: Socket): ClientHttp2Session {
   const http = connectHttp2("http://guest", {
     createConnection: () => stream,
     settings: { initialWindowSize: WINDOW_BYTES, enablePush: false },
-    maxSessionMemory: 16,
+    // As many stalled streams as there can be, each with a full window.
+    maxSessionMemory: 64,
     maxHeaderListPairs: 64,
   });
   // An error before the session's owner listens must not end the process.

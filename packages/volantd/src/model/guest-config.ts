@@ -36,7 +36,8 @@ export function guestSettings(input: GuestSettingsInput): GuestConfig {
     configVersion: `${input.vmId}-${input.generation}`,
     hostname: hostnameOf(spec.name),
     network: guestNetwork(input),
-    nameservers: spec.config.nameservers ?? input.nameservers,
+    // Without a network there is nobody to ask.
+    nameservers: spec.config.nameservers ?? (spec.mode === "vsock" ? [] : input.nameservers),
     workload: {
       baseUrl: workload.base_url,
       entrypoint: workload.entrypoint ?? [],

@@ -33,7 +33,8 @@ export function checkNetwork(where: string, network: Network | undefined, manage
   if (network === undefined) return;
   const mode = networkMode(network);
   if (mode === "vsock") {
-    throw new VolantError("not_supported", `${where}: network mode ${mode} is not supported by this version`);
+    checkNoEthernet(where, network);
+    return;
   }
   if (network.tap !== undefined && !isLinkName(network.tap)) {
     throw new VolantError("invalid", `${where}: network.tap ${JSON.stringify(network.tap)} is no name for a link`);
@@ -76,6 +77,14 @@ function checkDhcpNetwork(where: string, network: Network): void {
       "invalid",
       `${where}: network.auto_assign is of mode bridged: in mode dhcp this host assigns no address`,
     );
+  }
+}
+
+/** @throws VolantError `invalid` for a field that says something of an Ethernet which the mode has not */
+function checkNoEthernet(where: string, network: Network): void {
+  for (const field of ["bridge", "tap", "subnet", "gateway", "auto_assign"] as const) {
+    if (network[field] === undefined) continue;
+    throw new VolantError("invalid", `${where}: network.${field} has no place in mode vsock, which has no Ethernet`);
   }
 }
 

@@ -60,7 +60,6 @@ test("the request wins over its config, which wins over the manifest", () => {
 
 test("what this version can't honour is refused by the field's name", () => {
   const cases: [field: RegExp, request: Partial<CreateVmRequest>, changes: Partial<Manifest>][] = [
-    [/vsock/, { config: { network: { mode: "vsock" } } }, {}],
     [/rootfs/, {}, { rootfs: { url: "/x" } }],
     [/disks/, {}, { disks: [{ name: "d", source: "/x" }] }],
     [/cloud_init/, {}, { cloud_init: { user_data: { content: "x" } } }],
@@ -95,6 +94,8 @@ test("what can't be right is refused in words", () => {
     [/subnet.*DHCP/, {}, { network: { mode: "dhcp", subnet: "192.168.127.0/24" } }],
     [/gateway.*DHCP/, {}, { network: { mode: "dhcp", gateway: "192.168.127.1" } }],
     [/auto_assign.*dhcp/, {}, { network: { mode: "dhcp", auto_assign: true } }],
+    [/network\.tap.*vsock/, { config: { network: { mode: "vsock", tap: "tap0" } } }, {}],
+    [/network\.bridge.*vsock/, {}, { network: { mode: "vsock", bridge: "vbr0" } }],
     [/api_port/, { api_port: "70000" }, {}],
     [/api_host/, { api_host: "a b" }, {}],
     [/nameserver/, { config: { nameservers: ["nine"] } }, {}],

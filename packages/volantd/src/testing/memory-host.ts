@@ -5,6 +5,7 @@
 import { EventEmitter } from "node:events";
 import type { Readable } from "node:stream";
 import { VolantError } from "@volant/contract";
+import { PassThrough, type Duplex } from "node:stream";
 import type { GuestPort, GuestPortOptions } from "../engine/guest-session.ts";
 import type { GuestNetworkStatus, GuestStatus } from "../guest/guest-status.ts";
 import type { AgentInfo } from "../guest/handshake.ts";
@@ -330,6 +331,13 @@ export class MemoryGuest extends EventEmitter implements GuestPort {
         truncated: false,
       };
     if (follow === true) await untilAborted(signal, this.#closing.signal);
+  }
+
+  async checkHealth(): Promise<void> {}
+
+  /** Sends back what it gets. */
+  async open(): Promise<Duplex> {
+    return new PassThrough();
   }
 
   async shutdown(): Promise<void> {

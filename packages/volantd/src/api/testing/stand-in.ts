@@ -2,6 +2,8 @@
  * Use cases in memory, for tests of what stands on them: they keep the promises of the port and run no VM. A test moves VMs itself.
  */
 import { createHash } from "node:crypto";
+import { connect } from "node:net";
+import { PassThrough, type Duplex } from "node:stream";
 import {
   VolantError,
   type CreateVmRequest,
@@ -83,10 +85,22 @@ export interface StandIn {
   readonly feed: StandInFeed;
   /** Contents by checksum. */
   readonly images: Map<string, Buffer>;
+  /** Ports of this machine on which workloads listen, by the name of their VM. */
+  readonly workloads: Map<string, number>;
   /** Moves a VM and publishes the event. */
   move(name: string, status: VmStatus, reason?: string): void;
   /** The next call of any VM use case throws this. */
   failNext(error: unknown): void;
+}
+
+/** Ports of a guest are this machine's. */
+function dial(port: number): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true }, () => resolve(socket));
+    socket.once("error", (error) =>
+      reject(new VolantError("guest_unreachable", "nothing listens there", { cause: error })),
+    );
+  });
 }
 
 /** A fresh stand-in with nothing in it. */
@@ -94,6 +108,7 @@ export function createStandIn(): StandIn {
   const vms = new Map<string, Vm>();
   const plugins = new Map<string, Plugin>();
   const images = new Map<string, Buffer>();
+  const workloads = new Map<string, number>();
   const feed = new StandInFeed();
   let lastId = 0;
   let failure: { readonly error: unknown } | undefined;
@@ -158,6 +173,26 @@ export function createStandIn(): StandIn {
       },
       stop: async (name) => change(name, "stopped", "VM_STOPPED"),
       restart: async (name) => change(name, "pending", "VM_UPDATED"),
+    },
+    reach: {
+      workload(name) {
+        present(vms, "VM", name);
+        const port = workloads.get(name);
+        if (port === undefined)
+          throw new VolantError("guest_unreachable", `the agent of VM "${name}" is not connected`);
+        return { authority: "workload.example:80", connect: () => dial(port) };
+      },
+      async forward(name, port) {
+        present(vms, "VM", name);
+        return dial(port);
+      },
+      async exec(name) {
+        present(vms, "VM", name);
+        return new PassThrough();
+      },
+      async agentHealth(name) {
+        present(vms, "VM", name);
+      },
     },
     plugins: {
       async install(manifest: Manifest) {
@@ -240,6 +275,7 @@ export function createStandIn(): StandIn {
     useCases,
     feed,
     images,
+    workloads,
     move: (name, status, reason) => void change(name, status, eventOf[status], reason),
     failNext: (error) => (failure = { error }),
   };
