@@ -43,8 +43,13 @@ export class HostKeeper {
 
   /** Whether anything was put back. */
   async #restore(): Promise<boolean> {
-    const { network, log, monotonicMs } = this.#options;
-    if (monotonicMs() < this.#retryAtMs) return false;
+    const { network, log, monotonicMs, wakeAfter } = this.#options;
+    const tooSoonMs = this.#retryAtMs - monotonicMs();
+    if (tooSoonMs > 0) {
+      // A timer may fire a little before its time: without another one, nobody would look again for long.
+      wakeAfter(tooSoonMs);
+      return false;
+    }
     try {
       const restored = await network.restoreHost();
       this.#unchecked = false;
