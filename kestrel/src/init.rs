@@ -7,6 +7,7 @@ use crate::link::control::{Endpoint, Resumed, converse};
 use crate::link::http::Service;
 use crate::link::port::{self, Port};
 use crate::link::protocol::{AgentInfo, Hello, PROTOCOL};
+use crate::link::vsock;
 use crate::power;
 use crate::state::{State, now_ms};
 use crate::uevent;
@@ -109,10 +110,14 @@ async fn live(line: Rc<CommandLine>, uevents: OwnedFd) -> io::Result<EndMode> {
         tokio::task::spawn_local(fall_back(manifest, state.clone(), commands.clone()));
     }
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let service = Service { state, commands };
+    let nonces = watch::Sender::new(String::new());
+    let vsock_port = attend_vsock(&nonces, &service);
     let link = Rc::new(Link {
-        agent: AgentInfo { version: env!("CARGO_PKG_VERSION"), protocol: PROTOCOL, kernel, boot_id },
-        service: Service { state, commands },
+        agent: AgentInfo { version: env!("CARGO_PKG_VERSION"), protocol: PROTOCOL, kernel, boot_id, vsock_port },
+        service,
         changes,
+        nonces,
     });
     tokio::task::spawn_local(call_home(link));
     Ok(supervisor.run(inbox).await)
@@ -144,11 +149,28 @@ async fn fall_back(manifest: String, state: Rc<State>, commands: mpsc::Sender<Co
     }
 }
 
+/// Listens on virtio-vsock where there is such a device, and says on which port. Without it everything goes over the stream port.
+fn attend_vsock(nonces: &watch::Sender<String>, service: &Service) -> Option<u32> {
+    let listener = vsock::listen().unwrap_or_else(|cause| {
+        console::say(&format!("vsock: {cause}"));
+        None
+    })?;
+    let (nonces, service) = (nonces.subscribe(), service.clone());
+    tokio::task::spawn_local(async move {
+        if let Err(cause) = vsock::attend(listener, nonces, service).await {
+            console::say(&format!("vsock: {cause}"));
+        }
+    });
+    Some(vsock::PORT)
+}
+
 /// The link's end in the guest.
 struct Link {
     agent: AgentInfo,
     service: Service,
     changes: watch::Sender<u64>,
+    /// The present session's, for the connections that belong to it.
+    nonces: watch::Sender<String>,
 }
 
 async fn call_home(link: Rc<Link>) {
@@ -183,6 +205,7 @@ impl Endpoint for Link {
     }
 
     fn greeted(&self, hello: &Hello) {
+        self.nonces.send_replace(hello.nonce.clone());
         let state = &self.service.state;
         state.identify(hello.identity.clone());
         state.update(|status| status.generation = hello.generation);

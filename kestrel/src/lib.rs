@@ -8,6 +8,7 @@ pub mod config;
 pub mod console;
 pub mod dhcp;
 pub mod error;
+pub mod files;
 pub mod health;
 pub mod init;
 pub mod link;

@@ -122,7 +122,8 @@ async fn run<E: Endpoint>(endpoint: Rc<E>, stream: E::Stream, nonce: String) {
     }
 }
 
-async fn synchronise<S: Duplex>(mut stream: S, nonce: &str) -> io::Result<Resumed<S>> {
+/// Greets on a stream: our line, then the host's. What follows it is HTTP/2.
+pub(super) async fn synchronise<S: Duplex>(mut stream: S, nonce: &str) -> io::Result<Resumed<S>> {
     stream.write_all(sync_line(nonce).as_bytes()).await?;
     let mut scanner = SyncScanner::new(nonce);
     let mut buffer = vec![0u8; 16 * 1024];
@@ -244,7 +245,7 @@ mod tests {
                 ours.push(host);
                 theirs.push(guest);
             }
-            let agent = AgentInfo { version: "t", protocol: PROTOCOL, kernel: "k".into(), boot_id: "b".into() };
+            let agent = AgentInfo { version: "t", protocol: PROTOCOL, kernel: "k".into(), boot_id: "b".into(), vsock_port: None };
             let echo = Rc::new(Echo { agent, streams: RefCell::new(theirs), clock: Cell::new(NOON_MS), greeted: Cell::new(0) });
             let (control, guest) = tokio::io::duplex(1 << 18);
             tokio::task::spawn_local(converse(guest, echo.clone()));

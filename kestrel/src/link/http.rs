@@ -4,6 +4,7 @@ use super::body::{gone, write};
 use super::protocol::WINDOW;
 use crate::config::GuestConfig;
 use crate::error::AgentError;
+use crate::files;
 use crate::reach::{exec, forward};
 use crate::state::State;
 use crate::workload::supervisor::{Command, EndMode};
@@ -22,7 +23,9 @@ use tokio::task::JoinSet;
 /// A configuration larger than this is refused.
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
 /// Requests served at once.
-const CONCURRENT_STREAMS: u32 = 128;
+const CONCURRENT_STREAMS: u32 = 320;
+/// What a host may send on one stream ahead of its reader. Streams that stall, all of them at once, must not eat up a small guest's memory: 30 MiB.
+const STREAM_WINDOW: u32 = 96 * 1024;
 /// Log text gathered into one frame.
 const LOG_BATCH: usize = 16 * 1024;
 /// A watcher of the status hears from us at least this often.
@@ -39,9 +42,9 @@ impl Service {
     /// Serves one HTTP/2 connection until it ends; requests under way end with it.
     pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), h2::Error> {
         let mut connection = h2::server::Builder::new()
-            .initial_window_size(WINDOW)
+            .initial_window_size(STREAM_WINDOW)
             // A program that does not read holds up its own stream's window, and must not hold up the others.
-            .initial_connection_window_size(WINDOW * CONCURRENT_STREAMS)
+            .initial_connection_window_size(STREAM_WINDOW * CONCURRENT_STREAMS)
             .max_concurrent_streams(CONCURRENT_STREAMS)
             .max_header_list_size(16 * 1024)
             .max_send_buffer_size(WINDOW as usize)
@@ -90,7 +93,15 @@ impl Service {
                 let Ok(mut outgoing) = respond.send_response(head(200, "application/octet-stream"), false) else { return };
                 return exec::exec(&self.state, body, &mut outgoing).await;
             }
-            (_, "/v1/healthz" | "/v1/status" | "/v1/logs" | "/v1/config" | "/v1/shutdown" | "/v1/forward" | "/v1/exec") => {
+            (&Method::GET, "/v1/files") => match files::Target::parse(query.text("path"), None) {
+                Ok(target) => return files::send(target, respond).await,
+                Err(error) => send_error(&mut respond, &error),
+            },
+            (&Method::PUT, "/v1/files") => match receive_files(&query, &parts.headers, body).await {
+                Ok(written) => send(&mut respond, 200, written),
+                Err(error) => send_error(&mut respond, &error),
+            },
+            (_, "/v1/healthz" | "/v1/status" | "/v1/logs" | "/v1/config" | "/v1/shutdown" | "/v1/forward" | "/v1/exec" | "/v1/files") => {
                 let error = AgentError::new(405, "method_not_allowed", format!("{} is not allowed on {}", parts.method, parts.uri.path()));
                 send_error(&mut respond, &error)
             }
@@ -193,7 +204,15 @@ async fn carry(connection: TcpStream, incoming: RecvStream, mut respond: SendRes
     forward::carry(connection, incoming, &mut outgoing).await;
 }
 
-fn head(status: u16, content_type: &'static str) -> Response<()> {
+async fn receive_files(query: &Query<'_>, headers: &http::HeaderMap, body: RecvStream) -> Result<Vec<u8>, AgentError> {
+    let target = files::Target::parse(query.text("path"), query.text("mode"))?;
+    let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let written = files::receive(target, content_type, body).await?;
+    Ok(serde_json::to_vec(&written).unwrap_or_default())
+}
+
+/// The head of an answer.
+pub(crate) fn head(status: u16, content_type: &'static str) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
@@ -205,7 +224,8 @@ fn send(respond: &mut SendResponse<Bytes>, status: u16, body: Vec<u8>) -> Result
     respond.send_response(head(status, "application/json"), false)?.send_data(body.into(), true)
 }
 
-fn send_error(respond: &mut SendResponse<Bytes>, error: &AgentError) -> Result<(), h2::Error> {
+/// Answers with an error.
+pub(crate) fn send_error(respond: &mut SendResponse<Bytes>, error: &AgentError) -> Result<(), h2::Error> {
     send(respond, error.status, error.to_json().into_bytes())
 }
 

@@ -5,3 +5,4 @@ pub mod http;
 pub mod port;
 pub mod protocol;
 pub mod sync;
+pub mod vsock;

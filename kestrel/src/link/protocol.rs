@@ -53,6 +53,9 @@ pub struct AgentInfo {
     pub protocol: u32,
     pub kernel: String,
     pub boot_id: String,
+    /// Where it listens on virtio-vsock; `None` where the guest has no such device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vsock_port: Option<u32>,
 }
 
 /// A line to the host.
@@ -158,18 +161,22 @@ mod tests {
     }
 
     #[test]
-    fn the_ack_is_the_golden_one() {
+    fn acks_are_the_golden_ones() {
         let cases: Vec<Value> = serde_json::from_str(include_str!("../../golden/control.json")).expect("golden");
-        let golden = cases.iter().find(|case| case["name"] == "ack").expect("ack");
-        let agent = AgentInfo {
-            version: "0.1.0",
-            protocol: 1,
-            kernel: "6.1.0-56-cloud-amd64".into(),
-            boot_id: "6f1c1b0e-1111-4222-8333-444455556666".into(),
-        };
-        let ack = ToHost::Ack { nonce: "0123456789abcdef0123456789abcdef", wall_time: "2026-01-02T03:04:05.678Z".into(), agent: &agent };
-        let line = String::from_utf8(ack.encode()).expect("utf-8");
-        assert_eq!(line, format!("\n{}\n", golden["line"].as_str().expect("line")));
+        for (name, vsock_port) in [("ack", None), ("ack of an agent that listens on vsock", Some(1000))] {
+            let golden = cases.iter().find(|case| case["name"] == name).expect(name);
+            let agent = AgentInfo {
+                version: "0.1.0",
+                protocol: 1,
+                kernel: "6.1.0-56-cloud-amd64".into(),
+                boot_id: "6f1c1b0e-1111-4222-8333-444455556666".into(),
+                vsock_port,
+            };
+            let wall_time = "2026-01-02T03:04:05.678Z".into();
+            let ack = ToHost::Ack { nonce: "0123456789abcdef0123456789abcdef", wall_time, agent: &agent };
+            let line = String::from_utf8(ack.encode()).expect("utf-8");
+            assert_eq!(line, format!("\n{}\n", golden["line"].as_str().expect("line")));
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use crate::error::AgentError;
 use crate::link::body;
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
+use rustix::io::Errno;
+use rustix::net::sockopt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,6 +14,11 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// A listener whose queue is full does not answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection may stand at this end alone: where a listener's queue is full, the kernel can forget a connection whose other end it has told that
+/// it stands (SYN cookies and `tcp_synack_retries`, ip-sysctl.rst in the kernel's documentation). What is sent brings it back or gets a reset; who
+/// waits for the program's first word would wait for ever. So after this time of silence the kernel asks (`TCP_KEEPIDLE`, tcp(7)): a program
+/// that is there answers without knowing of it, and for one that is not there comes a reset.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Bytes read from the connection at a time.
 const PIECE: usize = 32 * 1024;
 
@@ -42,9 +49,17 @@ pub async fn connect(to: SocketAddr) -> Result<TcpStream, AgentError> {
         Ok(Ok(stream)) => {
             // What comes has been gathered into pieces already.
             let _ = stream.set_nodelay(true);
+            let _ = notice_lost(&stream);
             Ok(stream)
         }
     }
+}
+
+/// Has the kernel find out when a silent connection's other end is not there.
+fn notice_lost(stream: &TcpStream) -> Result<(), Errno> {
+    sockopt::set_tcp_keepidle(stream, SILENCE)?;
+    sockopt::set_tcp_keepintvl(stream, SILENCE)?;
+    sockopt::set_socket_keepalive(stream, true)
 }
 
 /// Carries bytes both ways until both directions have ended, each by itself, or the host gives the request up.
@@ -88,6 +103,49 @@ async fn towards_host(mut reader: OwnedReadHalf, outgoing: &mut SendStream<Bytes
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
+
+    /// A listener that hears who wants to connect, and nothing more: whoever does believes that the connection stands.
+    fn listen_deaf_to_acknowledgements() -> std::net::TcpListener {
+        // The program sees segments from their TCP header on: let those with SYN pass (byte 13, RFC 9293), drop all others.
+        let program = [
+            libc::sock_filter { code: (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: 13 },
+            libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, jt: 0, jf: 1, k: 0x02 },
+            libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: u32::MAX },
+            libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 },
+        ];
+        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // SAFETY: `program` and what it points to outlive the call, which copies both.
+        let result = unsafe {
+            libc::setsockopt(
+                listener.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size_of_val(&program) as libc::socklen_t,
+            )
+        };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        listener
+    }
+
+    #[test]
+    fn a_connection_that_stands_at_this_end_alone_is_broken_off_although_nobody_sends_anything() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = listen_deaf_to_acknowledgements();
+            let mut lost = connect(listener.local_addr().unwrap()).await.unwrap();
+            // The kernel forgets who had half connected, and tells nobody.
+            drop(listener);
+            assert_eq!(sockopt::tcp_keepidle(&lost).unwrap(), SILENCE);
+            // The same, sooner.
+            sockopt::set_tcp_keepidle(&lost, Duration::from_secs(1)).unwrap();
+            let end = tokio::time::timeout(Duration::from_secs(60), lost.read(&mut [0])).await;
+            let error = end.expect("the connection still stands after a minute").unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        });
+    }
 
     #[test]
     fn a_forward_goes_to_this_guest_and_nowhere_else() {
