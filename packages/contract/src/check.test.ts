@@ -5,6 +5,7 @@ import { checkSchema } from "./check.ts";
 import { VolantError } from "./errors.ts";
 import { Manifest } from "./manifest.ts";
 import { CreateVmRequest } from "./vm.ts";
+import { VmConfigPatch } from "./vm-config.ts";
 
 function sentence(schema: TSchema, value: unknown): string {
   try {
@@ -52,6 +53,25 @@ const cases: readonly [string, TSchema, unknown, string][] = [
     CreateVmRequest,
     { name: "a", config: { plugin: "b c" } },
     'plugin name "b c" must not contain " ": use letters, digits, ".", "_" and "-"',
+  ],
+  ["null in a patch", VmConfigPatch, { network: null, runtime: null }, "valid"],
+  [
+    "text for an object in a patch",
+    VmConfigPatch,
+    { network: "dhcp" },
+    'request body: field "network" must be an object',
+  ],
+  [
+    "an unknown field inside a patch",
+    VmConfigPatch,
+    { network: { moed: "dhcp" } },
+    'request body: unknown field "network.moed"',
+  ],
+  [
+    "text for a number inside a patch",
+    VmConfigPatch,
+    { resources: { cpu_cores: "2" } },
+    'request body: field "resources.cpu_cores" must be a whole number',
   ],
   [
     "a name without a kind",

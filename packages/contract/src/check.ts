@@ -1,6 +1,7 @@
 import type { Static, TSchema } from "typebox";
 import { Value } from "typebox/value";
 import { VolantError } from "./errors.ts";
+import { TIME_PATTERN } from "./event.ts";
 import { CHECKSUM_PATTERN } from "./manifest.ts";
 import { NAME_PATTERN, checkName } from "./names.ts";
 
@@ -9,6 +10,7 @@ const PATTERN_WORDS: Readonly<Record<string, string>> = {
   [NAME_PATTERN]:
     'must be letters, digits, ".", "_" and "-", starting with a letter or digit, and at most 63 characters long',
   [CHECKSUM_PATTERN]: "must be sha256: and 64 lower-case hexadecimal digits",
+  [TIME_PATTERN]: "must be a time such as 2026-01-31T08:00:00Z",
   "^/": "must start with /",
 };
 
@@ -64,13 +66,25 @@ function list(values: unknown): string {
   return Array.isArray(values) ? values.map((value) => JSON.stringify(value)).join(", ") : JSON.stringify(values);
 }
 
+/** In a union of something and null, what is wrong is wrong with the something. */
+function withoutNullBranches(errors: readonly SchemaError[]): readonly SchemaError[] {
+  const isNull = ({ keyword, params }: SchemaError) =>
+    keyword === "type" && (params as { type?: unknown }).type === "null";
+  const nullable = new Set(errors.filter(isNull).map(({ instancePath }) => instancePath));
+  const rest = errors.filter((error) => {
+    return !isNull(error) && !(error.keyword === "anyOf" && nullable.has(error.instancePath));
+  });
+  return rest.length === 0 ? errors : rest;
+}
+
 /**
  * One sentence for the first thing that is wrong, naming the field. A union reports each of its branches; where all branches
  * are constants the sentence lists them.
  *
  * @param what what is being checked, such as "manifest" or "request body"
  */
-export function describeSchemaErrors(what: string, errors: readonly SchemaError[]): string {
+export function describeSchemaErrors(what: string, all: readonly SchemaError[]): string {
+  const errors = withoutNullBranches(all);
   const unknown = errors.find((error) => error.keyword === "additionalProperties");
   if (unknown !== undefined) {
     const names = (unknown.params as { additionalProperties?: string[] }).additionalProperties ?? [];

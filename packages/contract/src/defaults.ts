@@ -1,6 +1,8 @@
 /** The names and defaults that users rely on; the reference for each is the table of settings in the documentation. */
 export const DEFAULTS = {
   apiListen: "127.0.0.1:7777",
+  /** The API's Unix socket, in the runtime folder. */
+  socketName: "api.sock",
   apiBase: "http://127.0.0.1:7777",
   bridge: "vbr0",
   subnet: "192.168.127.0/24",

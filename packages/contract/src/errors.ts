@@ -18,6 +18,7 @@ export const ERROR_CODES = {
   not_found: { status: 404, meaning: "The named object does not exist." },
   exists: { status: 409, meaning: "The name, address or identity is already taken." },
   disabled: { status: 409, meaning: "The plugin is disabled." },
+  key_reused: { status: 409, meaning: "The Idempotency-Key was used for another request." },
   wrong_state: { status: 409, meaning: "The object's state does not allow the operation." },
   in_use: { status: 409, meaning: "The object is still needed by another one." },
   too_large: { status: 413, meaning: "The request is larger than allowed." },

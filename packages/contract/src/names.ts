@@ -8,7 +8,7 @@ import { VolantError } from "./errors.ts";
 export const NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$";
 export const MAX_NAME_LENGTH = 63;
 
-const nameRules = {
+export const nameRules = {
   pattern: NAME_PATTERN,
   maxLength: MAX_NAME_LENGTH,
   description: "Letters, digits, '.', '_' and '-', starting with a letter or digit; at most 63 characters",
@@ -18,6 +18,7 @@ export const Name = Type.String(nameRules);
 /** The title is the kind of object in sentences about a bad name. */
 export const VmName = Type.String({ title: "VM", ...nameRules });
 export const PluginName = Type.String({ title: "plugin", ...nameRules });
+export const DeploymentName = Type.String({ title: "deployment", ...nameRules });
 
 const namePattern = new RegExp(NAME_PATTERN);
 

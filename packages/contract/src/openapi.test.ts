@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { ENDPOINTS, fillPath } from "./endpoints.ts";
+import { fillPath, SOCKET_ENDPOINTS, STREAM_ENDPOINTS } from "./endpoints.ts";
 import { ERROR_CODES } from "./errors.ts";
 import { openApiDocument } from "./openapi.ts";
-import { PLANNED_ROUTES } from "./planned-routes.ts";
+import { STREAM_ROUTES } from "./stream-routes.ts";
 import { COMMON_ERRORS, ROUTE_IDS, ROUTE_SPECS } from "./routes.ts";
 
 interface Operation {
@@ -34,7 +34,17 @@ test("every route of the table is in the OpenAPI document, with each status it m
 
 test("operation ids are unique and the document holds nothing that the table lacks", () => {
   const ids = Object.values(document.paths).flatMap((path) => Object.values(path).map((entry) => entry.operationId));
-  assert.deepEqual(ids.toSorted(), [...ROUTE_IDS].toSorted());
+  assert.deepEqual(ids.toSorted(), [...ROUTE_IDS, ...STREAM_ROUTES.map(({ id }) => id)].toSorted());
+});
+
+test("every stream and WebSocket, and the proxy for each method, is in the document", () => {
+  const endpoints = [...Object.values(STREAM_ENDPOINTS), ...Object.values(SOCKET_ENDPOINTS)];
+  for (const { method, path } of endpoints) {
+    const operation = document.paths[path.replaceAll(/:([a-z_]+)/g, "{$1}")]?.[method.toLowerCase()];
+    assert.ok(operation?.responses["101"] !== undefined, path);
+  }
+  const proxy = document.paths["/api/v1/vms/{name}/agent/{path}"] ?? {};
+  assert.deepEqual(Object.keys(proxy).toSorted(), ["delete", "get", "head", "options", "patch", "post", "put"]);
 });
 
 test("every path parameter is declared and required", () => {
@@ -56,11 +66,27 @@ test("every reference resolves and every named schema is used", () => {
   assert.deepEqual([...used].toSorted(), Object.keys(document.components.schemas).toSorted());
 });
 
-test("no route is both honoured and planned", () => {
-  const honoured = new Set(Object.values(ENDPOINTS).map((endpoint) => `${endpoint.method} ${endpoint.path}`));
-  for (const { methods, path } of PLANNED_ROUTES) {
-    for (const method of methods) assert.ok(!honoured.has(`${method} ${path}`), `${method} ${path}`);
-  }
+test("what can be waited for says so, with the answer of a wait that came to its end first; what makes something takes a key", () => {
+  const create = document.paths["/api/v1/vms"]?.["post"];
+  const names = (create?.parameters ?? []).map((parameter) => `${parameter.in} ${parameter.name}`);
+  assert.deepEqual(names, ["query wait", "header Idempotency-Key"]);
+  const waiting = Object.values(document.paths).flatMap((operations) =>
+    Object.values(operations).filter((operation) => operation.parameters?.some(({ name }) => name === "wait")),
+  );
+  const ids = waiting.map(({ operationId }) => operationId).toSorted();
+  assert.deepEqual(ids, [
+    "deployments.create",
+    "deployments.delete",
+    "deployments.patch",
+    "deployments.rollback",
+    "vms.config.patch",
+    "vms.create",
+    "vms.delete",
+    "vms.restart",
+    "vms.start",
+    "vms.stop",
+  ]);
+  for (const { responses } of waiting) assert.ok("202" in responses);
 });
 
 test("path parameters are percent-encoded, and a missing one is a bug", () => {

@@ -7,10 +7,13 @@ import {
   Manifest,
   Network,
   NetworkMode,
+  Policy,
   Resources,
+  RestartPolicy,
   Rootfs,
 } from "./manifest.ts";
 import { Name, PluginName, VmName } from "./names.ts";
+import { DataTransport } from "./system.ts";
 
 const closed = { additionalProperties: false } as const;
 
@@ -30,9 +33,18 @@ export const Expose = Type.Object(
   {
     name: Type.Optional(Name),
     protocol: Type.Optional(Type.Union([Type.Literal("tcp"), Type.Literal("udp")])),
-    port: Type.Integer({ minimum: 1, maximum: 65_535 }),
-    host_port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
-    mode: Type.Optional(Type.String({ maxLength: 32 })),
+    port: Type.Integer({ minimum: 1, maximum: 65_535, description: "In the guest" }),
+    host_port: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 65_535, description: "Default: one that is free, which the VM then keeps" }),
+    ),
+    host_address: Type.Optional(
+      Type.String({
+        maxLength: 45,
+        description:
+          "Where the host listens; default 127.0.0.1: programs of the host alone. 0.0.0.0 and :: are for everyone who reaches it",
+      }),
+    ),
+    mode: Type.Optional(Type.String({ maxLength: 32, description: "forward, which is the default" })),
   },
   closed,
 );
@@ -59,6 +71,8 @@ export const VmConfig = Type.Object(
     expose: Type.Optional(Type.Array(Expose, { maxItems: 256 })),
     cloud_init: Type.Optional(CloudInit),
     network: Type.Optional(Network),
+    policy: Type.Optional(Policy),
+    restart: Type.Optional(RestartPolicy),
     initramfs: Type.Optional(Initramfs),
     rootfs: Type.Optional(Rootfs),
     env: Type.Optional(Environment),
@@ -67,6 +81,16 @@ export const VmConfig = Type.Object(
         maxItems: 3,
         description: "DNS servers for the guest; at most 3 (resolv.conf(5), MAXNS)",
       }),
+    ),
+    ip_address: Type.Optional(
+      Type.String({
+        maxLength: 45,
+        description:
+          "An address of the managed subnet that is kept for this VM all its life, in whatever mode it is; empty: none",
+      }),
+    ),
+    mac_address: Type.Optional(
+      Type.String({ maxLength: 64, description: "The guest's MAC address, for life; fixed when the VM is created" }),
     ),
   },
   closed,
@@ -110,6 +134,21 @@ export const VmLease = Type.Object(
 );
 export type VmLease = Static<typeof VmLease>;
 
+/** A port of a guest that is reached through a port of this host, in every network mode alike. */
+export const VmPublishedPort = Type.Object(
+  {
+    name: Type.Optional(Name),
+    protocol: Type.Literal("tcp"),
+    port: Type.Integer({ description: "In the guest" }),
+    host_address: Type.String(),
+    host_port: Type.Integer(),
+    listening: Type.Boolean({ description: "Whether the host listens; it tries again while it can't" }),
+    reason: Type.Optional(Type.String({ description: "Why it does not listen" })),
+  },
+  closed,
+);
+export type VmPublishedPort = Static<typeof VmPublishedPort>;
+
 export const VmNetwork = Type.Object(
   {
     mode: NetworkMode,
@@ -117,6 +156,10 @@ export const VmNetwork = Type.Object(
     bridge: Type.Optional(Type.String()),
     addresses: Type.Array(Type.String({ description: "address/prefix length" })),
     lease: Type.Optional(VmLease),
+    dropped_frames: Type.Optional(
+      Type.Integer({ description: "Frames of the guest that its policy did not let through, since its tap was made" }),
+    ),
+    published: Type.Optional(Type.Array(VmPublishedPort, { description: "Absent where there are none" })),
   },
   closed,
 );
@@ -124,10 +167,15 @@ export const VmNetwork = Type.Object(
 export const VmAgent = Type.Object(
   {
     attached: Type.Boolean({ description: "The agent has called home and its link is up" }),
+    responding: Type.Optional(
+      Type.Boolean({ description: "False while an agent that has answered before does not; absent before it has" }),
+    ),
     version: Type.Optional(Type.String()),
     kernel: Type.Optional(Type.String({ description: "Release of the guest's kernel" })),
     workload: Type.Optional(Type.String({ description: "State of the workload as the agent reports it" })),
     health: Type.Optional(Type.Union([Type.Literal("unknown"), Type.Literal("healthy"), Type.Literal("unhealthy")])),
+    transport: Type.Optional(DataTransport),
+    transport_reason: Type.Optional(Type.String({ description: "Why data does not go over vsock as it should" })),
   },
   closed,
 );
@@ -155,7 +203,16 @@ export const Vm = Type.Object(
     vsock_cid: Type.Integer(),
     plugin: Type.String(),
     network: VmNetwork,
+    policy: Type.Optional(Policy),
+    restart: Type.Optional(RestartPolicy),
+    restarts: Type.Optional(
+      Type.Integer({ description: "How often it was started again by itself since a user last started it" }),
+    ),
+    next_restart_at: Type.Optional(Timestamp),
     deployment: Type.Optional(Type.String()),
+    pending_config: Type.Optional(
+      Type.Boolean({ description: "Its configuration was changed in a way that takes effect at its next start" }),
+    ),
     agent: VmAgent,
   },
   closed,
