@@ -16,7 +16,7 @@ for await (const event of changes) {
   }
 }
 
-const descriptor = openTap("demo-tap"); // hand it to a hypervisor: spawn(…, { stdio: [0, 1, 2, descriptor] })
+const descriptor = await openTap("demo-tap"); // hand it to a hypervisor: spawn(…, { stdio: [0, 1, 2, descriptor] })
 const ports = await nl.links.list({ master: bridge.index });
 for (const { name, alias, tap, carrier } of ports) console.log({ name, alias, owner: tap?.owner, carrier });
 await closeTap(descriptor);

@@ -2,6 +2,7 @@ import { getSystemErrorMap } from "node:util";
 
 /** Linux errno numbers that libuv does not know, or names differently (include/uapi/asm-generic/errno.h). */
 const LINUX_ERRNO: ReadonlyMap<number, readonly [name: string, words: string]> = new Map([
+  [10, ["ECHILD", "no such child process"]],
   [54, ["EXFULL", "the exchange is full"]],
   [61, ["ENODATA", "no data available"]],
   [76, ["ENOTUNIQ", "the name is not unique"]],

@@ -1,5 +1,6 @@
 import {
   decodeLink,
+  linkIndexOf,
   type Link,
   type LinkAttributes,
   RTM_DELLINK,
@@ -21,6 +22,7 @@ import { decodeStats, encodeStatsRequest, type LinkCounters, RTM_GETSTATS, RTM_N
 import type { MessageWriter } from "./codec/writer.ts";
 import { invalidArgument, NetlinkError } from "./errors.ts";
 import { linkLabel, type LinkRef, resolveIndex, type Session } from "./session.ts";
+import { libc } from "./transport/libc.ts";
 import { checkAlias, checkIp, checkLinkName, checkMac, checkNumber } from "./validate.ts";
 
 /** VETH_INFO_PEER (include/uapi/linux/veth.h). */
@@ -63,7 +65,8 @@ export type LinkCreate = CommonLinkOptions &
     | ({ readonly kind: "bridge" } & BridgeOptions)
     | { readonly kind: "veth"; readonly peer: { readonly name: string; readonly mac?: string; readonly up?: boolean } }
     | ({ readonly kind: "vxlan" } & Omit<VxlanOptions, "underlay"> & { readonly underlay?: LinkRef })
-    | { readonly kind: "ifb" }
+    /** `queues`: how many processors may send by it at a time; one when absent. */
+    | { readonly kind: "ifb"; readonly queues?: number }
   );
 
 /** What can be changed. Absent fields stay as they are. */
@@ -86,6 +89,8 @@ export interface LinkChange {
 /** Network interfaces. */
 export class Links {
   readonly #session: Session;
+  /** Links as the last list of all without counters showed them, by index. Most are the same in the next, byte for byte, and need not be decoded again. */
+  #listed: ReadonlyMap<number, { readonly body: Buffer; readonly link: Link }> = new Map();
 
   constructor(session: Session) {
     this.#session = session;
@@ -96,6 +101,9 @@ export class Links {
     const operation = "list links";
     const master = options.master === undefined ? undefined : await resolveIndex(options.master, operation);
     const { kind } = options;
+    const isAll = options.stats === false && master === undefined && kind === undefined;
+    const before = this.#listed;
+    const listed = new Map<number, { readonly body: Buffer; readonly link: Link }>();
     const links = await this.#session.socket.dump(
       {
         operation,
@@ -103,8 +111,17 @@ export class Links {
         acceptInterrupted: options.acceptInterrupted,
         write: (writer) => writeLinkRequest(writer, undefined, { master, kind, stats: options.stats }),
       },
-      (message) => linkOf(message, options.stats),
+      (message) => {
+        if (!isAll || message.type !== RTM_NEWLINK) return linkOf(message, options.stats);
+        const { body } = message;
+        const known = before.get(linkIndexOf(body));
+        const same =
+          known?.body.equals(body) === true ? known : { body: Buffer.from(body), link: decodeLink(body, false).link };
+        listed.set(same.link.index, same);
+        return same.link;
+      },
     );
+    if (isAll) this.#listed = listed;
     // Kernels without strict checking ignore the filters.
     return links.filter(
       (link) => (master === undefined || link.master === master) && (kind === undefined || link.kind === kind),
@@ -121,6 +138,13 @@ export class Links {
         (message) => linkOf(message),
       ),
     );
+  }
+
+  /** The index of the link of this name, or undefined when there is none. The kernel looks it up without a lock (SIOCGIFINDEX, netdevice(7)): this never waits. */
+  indexOf(name: string): number | undefined {
+    checkLinkName("find link", name);
+    const index = libc().nameToIndex(name);
+    return index < 0 ? undefined : index;
   }
 
   /** The counters of every link, by index. Cheaper than `list`: nothing but counters is asked for. */
@@ -148,6 +172,8 @@ export class Links {
     const { name } = options;
     checkLinkName(operation, name);
     const attributes = await this.#attributes(operation, name, options);
+    const txQueues = options.kind === "ifb" ? options.queues : undefined;
+    if (txQueues !== undefined) checkNumber(operation, name, "the number of queues", txQueues, [1, 4096]);
     const writeInfo = await kindWriter(operation, options);
     await this.#session.socket.change({
       operation,
@@ -155,7 +181,7 @@ export class Links {
       type: RTM_NEWLINK,
       flags: NLM_F_CREATE | NLM_F_EXCL,
       write: (writer) => {
-        writeLink(writer, 0, { ...attributes, alias: undefined });
+        writeLink(writer, 0, { ...attributes, txQueues, alias: undefined });
         writeLinkInfo(writer, () => writeInfo(writer));
       },
     });

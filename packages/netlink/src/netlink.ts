@@ -5,6 +5,7 @@ import { Neighbours } from "./neighbours.ts";
 import { Routes } from "./routes.ts";
 import type { Session } from "./session.ts";
 import { Taps } from "./taps.ts";
+import { Traffic } from "./traffic.ts";
 import { RequestSocket } from "./transport/socket.ts";
 
 /**
@@ -17,6 +18,7 @@ export class Netlink {
   readonly routes: Routes;
   readonly neighbours: Neighbours;
   readonly taps: Taps;
+  readonly traffic: Traffic;
   readonly #session: Session;
   readonly #closing = new AbortController();
 
@@ -27,6 +29,7 @@ export class Netlink {
     this.routes = new Routes(session);
     this.neighbours = new Neighbours(session);
     this.taps = new Taps(session);
+    this.traffic = new Traffic(session);
   }
 
   /** Opens a socket. EUNSUPPORTED off Linux. Needs no privilege to read; changes need CAP_NET_ADMIN. */

@@ -13,10 +13,10 @@ export interface Session {
   readonly slowSocket: RequestSocket;
 }
 
-/** The index of a link. ENODEV when there is none of that name. */
+/** The index of a link. ENODEV when there is none of that name. The kernel looks it up without a lock (SIOCGIFINDEX, netdevice(7)), so this never waits. */
 export async function resolveIndex(link: LinkRef, operation: string, object?: string): Promise<number> {
   if (typeof link === "number") return link;
-  const index = await libc().nameToIndexAsync(link);
+  const index = libc().nameToIndex(link);
   if (index < 0) throw errnoError(-index, operation, object ?? link, `there is no link ${link}`);
   return index;
 }

@@ -2,6 +2,7 @@ import { writeLink, type AddressGeneration, RTM_SETLINK } from "./codec/link.ts"
 import { errnoError } from "./errors.ts";
 import { type LinkRef, resolveIndex, type Session } from "./session.ts";
 import { libc } from "./transport/libc.ts";
+import { withoutStarts } from "./transport/start-gate.ts";
 import { attachToTap, dropCarrier, makePersistent, makeTap, openTunDevice, setTapOwner } from "./transport/tun.ts";
 import { checkAlias, checkLinkName, checkMac, checkNumber } from "./validate.ts";
 
@@ -30,6 +31,8 @@ export interface TapCreate {
   /** The gid that may. */
   readonly group?: number;
   readonly attach?: TapAttach;
+  /** Called with its index once the tap is there, and before it is joined to anything or comes up; a failure takes the tap away again. */
+  readonly beforeAttach?: (index: number) => Promise<void>;
 }
 
 /** Tap devices, which come from /dev/net/tun rather than from rtnetlink. They are deleted as links. */
@@ -47,9 +50,14 @@ export class Taps {
    * this process, takes it away again. A tap that outlives us always has its owner, bridge and alias.
    */
   async create(options: TapCreate): Promise<number> {
+    checkTap("create tap", options);
+    // A child that is started meanwhile would have a copy of the descriptor for a moment, and nobody could open the tap in that moment.
+    return await withoutStarts(() => this.#create(options));
+  }
+
+  async #create(options: TapCreate): Promise<number> {
     const operation = "create tap";
     const { name, owner, group, attach = {} } = options;
-    checkTap(operation, options);
     const c = libc();
     const fd = openTunDevice(c, operation, name);
     try {
@@ -60,6 +68,11 @@ export class Taps {
       const master = await resolving;
       await dropCarrier(c, fd, name);
       await setTapOwner(c, fd, name, owner, group);
+      if (options.beforeAttach !== undefined) {
+        const made = c.nameToIndex(name);
+        if (made < 0) throw errnoError(-made, operation, name, "it was deleted at once");
+        await options.beforeAttach(made);
+      }
       await this.#session.socket.change({
         operation: "attach tap",
         object: name,
@@ -84,15 +97,15 @@ export class Taps {
  * close-on-exec otherwise. ENODEV when there is no such tap, EBUSY when another process has it open. Close it with
  * `closeTap` once the child has it; the tap stays.
  */
-export function openTap(name: string): number {
+export async function openTap(name: string): Promise<number> {
   checkLinkName("open tap", name);
   const c = libc();
   const fd = openTunDevice(c, "open tap", name);
   try {
-    attachToTap(c, fd, name);
+    await attachToTap(c, fd, name);
     return fd;
   } catch (error) {
-    c.close(fd);
+    await c.closeAsync(fd);
     throw error;
   }
 }

@@ -1,24 +1,22 @@
 /** Checks of the set-up and its bridge. No I/O. */
 import { blockOf, blocksOverlap, blockSize, formatBlock, parseCidr, parseIpv4 } from "../ipv4.ts";
+import { furtherLinks, MAX_BRIDGE_PORTS, parseFurtherAlias, trunkPorts } from "../setup/further.ts";
 import { shellWord } from "../setup/operation.ts";
 import { findEffect } from "../setup/record.ts";
 import type { SetupRecord } from "../setup/record.ts";
-import { bridgeMac } from "../setup/settings.ts";
+import { bridgeMac, DEFAULT_FIREWALL } from "../setup/settings.ts";
 import { broken, ok, skipped, type Verdict, warning } from "./finding.ts";
 import type { DoctorSettings, DoctorView, SeenLink } from "./view.ts";
 
-/** BR_MAX_PORTS (net/bridge/br_private.h) is 1 << 10, and port number 0 is not used. */
-const MAX_BRIDGE_PORTS = 1023;
-/** From here on the bridge counts as nearly full. */
-const MANY_BRIDGE_PORTS = 950;
 /** From this share of its addresses on the subnet counts as nearly full. */
 const NEARLY_FULL = 0.9;
 
 const UNSEEN_NETWORK = "the host's links can't be listed";
 
 /** The command that sets the host up as it is meant to be. */
-export function setupCommand({ bridge, subnet, hostIp, workDir }: DoctorSettings): string {
-  const flags = ["--bridge", bridge, "--subnet", subnet, "--host-ip", hostIp, "--work-dir", workDir];
+export function setupCommand({ bridge, subnet, hostIp, workDir, firewall }: DoctorSettings): string {
+  const other = firewall === DEFAULT_FIREWALL ? [] : ["--firewall", firewall];
+  const flags = [...other, "--bridge", bridge, "--subnet", subnet, "--host-ip", hostIp, "--work-dir", workDir];
   return ["volar", "setup", ...flags].map(shellWord).join(" ");
 }
 
@@ -106,10 +104,39 @@ export function checkBridgeMac(view: DoctorView): Verdict[] {
 export function checkBridgePorts(view: DoctorView): Verdict[] {
   const bridge = bridgeOf(view);
   if (bridge === undefined || view.network === undefined) return [withoutBridge(view)];
-  const ports = view.network.links.filter(({ master }) => master === bridge.index).length;
-  const sentence = `the bridge ${bridge.name} has ${ports} of the ${MAX_BRIDGE_PORTS} ports that Linux allows`;
-  if (ports >= MAX_BRIDGE_PORTS) return [broken(`${sentence}: no further VM gets a tap`)];
-  return [ports >= MANY_BRIDGE_PORTS ? warning(sentence) : ok(sentence)];
+  const { links } = view.network;
+  const portsOf = (link: SeenLink) => links.filter(({ master }) => master === link.index).length;
+  const further = furtherLinks(links, bridge.name);
+  const ports = portsOf(bridge);
+  const others = further.map((link) => `${link.name} ${portsOf(link)}`).join(", ");
+  const and = others === "" ? "" : `, and its further bridges: ${others}`;
+  const sentence = `the bridge ${bridge.name} has ${ports} of the ${MAX_BRIDGE_PORTS} ports that Linux allows${and}`;
+  const cut = further.filter((link) => !isJoined(link, bridge, links));
+  if (cut.length > 0) {
+    const verdict = (name: string) =>
+      broken(
+        `the further bridge ${name} is not joined to ${bridge.name}: volantd joins it again`,
+        "systemctl restart volantd",
+      );
+    return cut.map(({ name }) => verdict(name));
+  }
+  const trunks = furtherLinks(links, bridge.name, "trunk").filter(({ master }) => master === bridge.index).length;
+  const most = trunkPorts(MAX_BRIDGE_PORTS);
+  // What comes beyond joins further bridges, and each needs one port here.
+  if (ports >= MAX_BRIDGE_PORTS && trunks < most) {
+    return [broken(`${sentence}: none is left for one more further bridge, and once those are full no VM gets a tap`)];
+  }
+  if (further.length < most) return [ok(sentence)];
+  return [warning(`${sentence}: there can be no more of them`)];
+}
+
+/** Whether a further bridge is up, and its trunk is up at both ends. */
+function isJoined(link: SeenLink, bridge: SeenLink, links: readonly SeenLink[]): boolean {
+  const number = parseFurtherAlias(link.alias)?.number;
+  const ends = furtherLinks(links, bridge.name, "trunk").filter(
+    ({ alias, up }) => up && parseFurtherAlias(alias)?.number === number,
+  );
+  return link.up && [link, bridge].every(({ index }) => ends.some(({ master }) => master === index));
 }
 
 export function checkMtu(view: DoctorView): Verdict[] {

@@ -1,9 +1,12 @@
 /** Checks of what lets packets through, and what does not. No I/O. */
 import { blockHolds, parseCidr } from "../ipv4.ts";
+import { findObstacles, judgeChain } from "../setup/forward-chains.ts";
+import { nftTableName } from "../setup/nft-table.ts";
 import { FORWARDING, insertArguments, shellWord } from "../setup/operation.ts";
 import { managedRules } from "../setup/rules.ts";
+import { setupCommand } from "./check-bridge.ts";
 import { broken, ok, skipped, type Verdict, warning } from "./finding.ts";
-import type { DoctorSettings, DoctorView, ForwardChain, SeenFirewall } from "./view.ts";
+import type { DoctorSettings, DoctorView, SeenFirewall } from "./view.ts";
 
 /** Bridged frames pass the IPv4 firewall where this is 1 (Documentation/networking/ip-sysctl.rst, bridge-nf-call-iptables). */
 export const BRIDGE_NF_CALL = "net/bridge/bridge-nf-call-iptables";
@@ -15,7 +18,9 @@ export function rpFilterName(link: string): string {
 
 const STRICT = 1;
 
+/** The commands that put back the rules of these numbers; of nftables, the whole table. */
 function insertCommands(settings: DoctorSettings, ...indexes: readonly number[]): string {
+  if (settings.firewall === "nftables") return setupCommand(settings);
   const rules = managedRules(settings);
   return indexes
     .flatMap((index) => rules[index] ?? [])
@@ -50,9 +55,10 @@ export function checkForwardPolicy({ firewall, settings }: DoctorView): Verdict[
   if (missing.length > 0) {
     const fix = insertCommands(settings, ...missing);
     const what = `a rule that accepts what is forwarded ${missing.length === 2 ? "from and to" : missing[0] === 1 ? "from" : "to"} ${bridge} is missing`;
-    if (firewall.forwardPolicy === "DROP" || firewall.dropBeforeOurs) {
+    if (firewall.forwardPolicy === "DROP" || firewall.droppedBy !== undefined) {
       return [broken(`${what}, and the FORWARD chain drops all else`, fix)];
     }
+    if (settings.firewall === "nftables") return [warning(what, fix)];
     return [
       warning(
         `${what}: guests are cut off as soon as something sets the policy of FORWARD to DROP, as Docker does`,
@@ -60,56 +66,26 @@ export function checkForwardPolicy({ firewall, settings }: DoctorView): Verdict[
       ),
     ];
   }
-  if (firewall.dropBeforeOurs) {
+  if (firewall.droppedBy !== undefined) {
     const rules = managedRules(settings).slice(1);
     const again = rules.flatMap((rule) => [
       ["iptables", "-w", "-t", rule.table, "-D", rule.chain, ...rule.match].map(shellWord).join(" "),
       ["iptables", ...insertArguments(rule)].map(shellWord).join(" "),
     ]);
-    const sentence = `a rule of the FORWARD chain drops every packet before the rules that accept those of ${bridge}`;
-    return [broken(sentence, again.join(" && "))];
+    const sentence = `a rule drops guests' packets before the rules that accept those of ${bridge} are asked`;
+    return [broken(`${sentence}: ${firewall.droppedBy}`, again.join(" && "))];
   }
-  return [ok(`the FORWARD chain accepts what comes from ${bridge} and goes there`)];
-}
-
-type ChainJudgement = "passes" | "drops" | "may_drop";
-
-/**
- * What a chain does with a new connection of a guest. An accept ends one table only, so each table's chain has to let a packet through. Where
- * a rule jumps, or names the bridge, it is not followed: the verdict is then no more than a suspicion, or none.
- */
-export function judgeChain({ rules, policy }: ForwardChain): ChainJudgement {
-  let jumped = false;
-  for (const { always, namesBridge, verdict } of rules) {
-    if ((always || namesBridge) && verdict === "accept") return "passes";
-    if (always && verdict === "drop") return jumped ? "may_drop" : "drops";
-    if (verdict === "jump") jumped = true;
-  }
-  if (policy === "accept") return "passes";
-  return jumped ? "may_drop" : "drops";
-}
-
-function judgeOthers(chains: readonly ForwardChain[], bridge: string): Verdict[] {
-  return chains.flatMap((chain): Verdict[] => {
-    const judgement = judgeChain(chain);
-    if (judgement === "passes") return [];
-    const place = `the chain ${chain.name} of table ${chain.family} ${chain.table}`;
-    const insert = (direction: string) =>
-      ["nft", "insert", "rule", chain.family, chain.table, chain.name, direction, bridge, "accept"]
-        .map(shellWord)
-        .join(" ");
-    const fix = `${insert("iifname")} && ${insert("oifname")}`;
-    return judgement === "drops"
-      ? [broken(`${place} drops what guests send or get, whatever iptables accepts`, fix)]
-      : [warning(`${place} drops what none of its other chains accepts, and no rule of it names ${bridge}`, fix)];
-  });
+  const chain = settings.firewall === "nftables" ? `the table ${nftTableName(bridge)}` : "the FORWARD chain";
+  return [ok(`${chain} accepts what comes from ${bridge} and goes there`)];
 }
 
 export function checkForwardDrop({ firewall, settings }: DoctorView): Verdict[] {
   if ("unseen" in firewall) return [skipped(firewall.unseen)];
   if (firewall.otherChains === undefined)
     return [skipped("there is no nft on this host to look into other tables with")];
-  const verdicts = judgeOthers(firewall.otherChains, settings.bridge);
+  const verdicts = findObstacles(firewall.otherChains, settings.bridge).map(({ certain, sentence, fix }) =>
+    (certain ? broken : warning)(sentence, fix),
+  );
   return verdicts.length > 0 ? verdicts : [ok("no other table drops what is forwarded")];
 }
 
@@ -131,7 +107,7 @@ export function checkBrNetfilter({ firewall, settings, sysctls }: DoctorView): V
   if ("unseen" in firewall) return [skipped(`frames between guests pass the IPv4 firewall; ${firewall.unseen}`)];
   const refused = missingAccepts(firewall).length > 0 && firewall.forwardPolicy === "DROP";
   const dropped = (firewall.otherChains ?? []).some((chain) => judgeChain(chain) === "drops");
-  if (!refused && !firewall.dropBeforeOurs && !dropped) {
+  if (!refused && firewall.droppedBy === undefined && !dropped) {
     return [ok("frames between guests pass the IPv4 firewall, and it accepts them")];
   }
   const sentence = `frames between guests of ${settings.bridge} pass the IPv4 firewall (br_netfilter), and it drops them`;

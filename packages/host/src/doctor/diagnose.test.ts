@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
+import { furtherAlias, furtherNames } from "../setup/further.ts";
 import { doctorView, healthyFirewall, healthyNetwork, seenLink, vbr0 } from "../testing/doctor-view.ts";
 import { diagnose, worstLevel } from "./diagnose.ts";
 import { CHECKS, type CheckName, type Finding } from "./finding.ts";
-import type { DoctorView, SeenFirewall, SeenHypervisor, SeenMachine, SeenNetwork } from "./view.ts";
+import type { DoctorView, SeenFirewall, SeenHypervisor, SeenLink, SeenMachine, SeenNetwork } from "./view.ts";
 
 function findings(check: CheckName, change: Partial<DoctorView>): Finding[] {
   return diagnose(doctorView(change)).filter((finding) => finding.check === check);
@@ -53,6 +54,24 @@ test("the guide names every check, and no other", () => {
   const guide = readFileSync(new URL("../../../../docs/doctor.md", import.meta.url), "utf8");
   const named = [...guide.matchAll(/^### `([a-z_]+)`$/gm)].map((match) => match[1]);
   assert.deepEqual(named, Object.keys(CHECKS));
+});
+
+test("how data reaches guests is told, with what is wrong where vsock is asked for and not in use", () => {
+  const { volantd } = doctorView();
+  assert.ok(volantd.answers);
+  const of = (change: Partial<typeof volantd>) => ({ volantd: { ...volantd, ...change } });
+  says("transport", {}, /^ok: data reaches guests over virtio-serial/);
+  says("transport", of({ transport: { data: "vsock", wanted: "auto" } }), /^ok: .* over vsock$/);
+  const missing = { data: "virtio-serial", wanted: "auto", reason: "there is no vhost-device-vsock" } as const;
+  says("transport", of({ transport: missing }), /^warning: .* there is no vhost-device-vsock/, /^cargo install /);
+  const withoutVsock = [{ name: "web", reason: "its vhost-device-vsock has ended" }];
+  says(
+    "transport",
+    of({ transport: { data: "vsock", wanted: "on" }, withoutVsock }),
+    /^warning: data of VM web .* has ended$/,
+    /^volar vms restart web$/,
+  );
+  says("transport", { volantd: { answers: false, reason: "it is off" } }, /^skipped: .*it is off$/);
 });
 
 test("the worst finding counts, and what was skipped counts for nothing", () => {
@@ -111,12 +130,31 @@ test("an adopted bridge keeps the MAC that it was adopted with", () => {
   says("bridge_mac", { record: adopted }, /^broken: .* instead of 02:/);
 });
 
-test("ports of the bridge run out at 1,023, and that is told of before", () => {
-  const ports = (count: number) =>
-    network({ links: [vbr0, ...Array.from({ length: count }, (_, i) => seenLink({ name: `t${i}`, master: 9 }))] });
-  says("bridge_ports", ports(949), /^ok: .* 949 of the 1023/);
-  says("bridge_ports", ports(950), /^warning: .* 950 of the 1023/);
-  says("bridge_ports", ports(1023), /^broken: .* no further VM gets a tap/);
+test("a full bridge is well while further ones are joined to it, and is not when there is no port left to join one by", () => {
+  const taps = (count: number) => Array.from({ length: count }, (_, i) => seenLink({ name: `t${i}`, master: 9 }));
+  const ports = (count: number) => network({ links: [vbr0, ...taps(count)] });
+  says("bridge_ports", ports(960), /^ok: .* 960 of the 1023 ports that Linux allows$/);
+  says("bridge_ports", ports(1023), /^broken: .* none is left for one more further bridge/);
+
+  const further = (number: number, change: Partial<SeenLink> = {}): SeenLink[] => {
+    const mark = { installation: "abcdef01", bridge: "vbr0", number };
+    const names = furtherNames("vbr0", number);
+    const index = 100 * number;
+    const end = { kind: "veth", alias: furtherAlias(mark, "near") };
+    return [
+      seenLink({ name: names.bridge, index, kind: "bridge", alias: furtherAlias(mark, "bridge") }),
+      seenLink({ ...end, name: names.near, index: index + 1, master: 9, ...change }),
+      seenLink({ ...end, name: names.far, index: index + 2, master: index }),
+      seenLink({ name: `far${number}`, index: index + 3, master: index }),
+    ];
+  };
+  const spread = (...links: readonly SeenLink[]) => network({ links: [vbr0, ...taps(960), ...links] });
+  says("bridge_ports", spread(...further(1), ...further(2)), /^ok: .* 962 .* further bridges: vbr0-1 2, vbr0-2 2$/);
+  const cut = /^broken: the further bridge vbr0-1 is not joined to vbr0/;
+  says("bridge_ports", spread(...further(1, { up: false }), ...further(2)), cut, /volantd$/);
+  says("bridge_ports", spread(...further(1, { master: undefined })), cut);
+  const all = Array.from({ length: 63 }, (_, index) => further(index + 1)).flat();
+  says("bridge_ports", spread(...all), /^warning: .* 1023 .* there can be no more of them$/);
 });
 
 test("forwarding that is off and a masquerade that is missing cut guests off", () => {
@@ -131,8 +169,8 @@ test("a FORWARD chain that drops is broken without our rules, or with a drop bef
   says("forward_policy", firewall({ forwardPolicy: "DROP" }), /^ok: /);
   says(
     "forward_policy",
-    firewall({ dropBeforeOurs: true }),
-    /^broken: .* before the rules/,
+    firewall({ droppedBy: "-A FORWARD -i vbr0 -j DROP" }),
+    /^broken: .* before the rules .*: -A FORWARD -i vbr0 -j DROP$/,
     /-D FORWARD -i vbr0 .* -I FORWARD 1 -i vbr0/,
   );
 });
@@ -222,6 +260,30 @@ test("a subnet is nearly full at nine tenths and full when nothing is left; othe
   says("subnet_pool", pool(253), /^broken: .* no further VM/);
 });
 
+test("guests that nothing holds to their addresses are told of, and entries of guests that are gone", () => {
+  const taps = network({ links: [vbr0, seenLink({ name: "vttap-a", kind: "tun", alias: "volant:abcdef01:7" })] });
+  const table = (rules: "absent" | "changed" | "intact", empty = false) => ({
+    policy: { nft: true, table: { rules, empty }, slow: undefined },
+  });
+  says(
+    "guest_policy",
+    { policy: { nft: false, table: undefined, slow: undefined } },
+    /^broken: there is no nft/,
+    /^apt-get install/,
+  );
+  says(
+    "guest_policy",
+    { policy: { nft: true, table: undefined, slow: undefined }, root: false },
+    /^skipped: only root/,
+  );
+  says("guest_policy", { ...taps, ...table("intact") }, /^ok: guests are held to their addresses$/);
+  const slow = { policy: { ...table("intact").policy, slow: "all by the link: why" } };
+  says("guest_policy", { ...taps, ...slow }, /^ok: guests are held to their addresses; all by the link: why$/);
+  says("guest_policy", { ...taps, ...table("absent", true) }, /^broken: .* are missing/, /^systemctl restart volantd$/);
+  says("guest_policy", { ...taps, ...table("changed") }, /^broken: .* were changed/);
+  says("guest_policy", table("intact"), /^warning: .* no tap is left/, /^nft delete table bridge volant$/);
+});
+
 test("taps, hypervisors and folders without each other are stale, but not where a volantd sees to them", () => {
   const silent = { answers: false, reason: "no answer" } as const;
   const taps = network({ links: [vbr0, seenLink({ name: "vttap-a", kind: "tun", alias: "volant:abcdef01:7" })] });
@@ -260,4 +322,26 @@ test("a clock that is behind, went backwards, or follows no server is told of", 
   says("clock", clock(Date.UTC(2026, 3, 1)), /^warning: .* went backwards/);
   says("clock", clock(Date.UTC(2026, 5, 1), false), /^warning: .* no time server/, /^timedatectl set-ntp true$/);
   says("clock", clock(Date.UTC(2026, 5, 1)), /^ok: /);
+});
+
+test("a published port that is not listened on is a warning with its VM, its place and the reason", () => {
+  const { volantd } = doctorView();
+  assert.ok(volantd.answers);
+  const deafPorts = [{ vm: "web", endpoint: "127.0.0.1:8080", reason: "it is in use by another program" }];
+  const [finding] = diagnose(doctorView({ volantd: { ...volantd, deafPorts } })).filter(
+    ({ check }) => check === "published_ports",
+  );
+  assert.equal(finding?.level, "warning");
+  assert.match(finding.sentence, /127\.0\.0\.1:8080 of VM web .*another program/);
+});
+
+test("where the network is not Volant's to make, its checks are skipped and say why; the others are not", () => {
+  const bare = { record: undefined, network: undefined, managed: false } as const;
+  const findings = diagnose(doctorView(bare));
+  const skippedChecks = findings.filter(({ sentence }) => sentence.startsWith("VOLANT_NETWORK=noop"));
+  assert.deepEqual(new Set(skippedChecks.map(({ level }) => level)), new Set(["skipped"]));
+  assert.ok(skippedChecks.some(({ check }) => check === "bridge"));
+  assert.ok(!skippedChecks.some(({ check }) => check === "hypervisor"));
+  assert.equal(worstLevel(findings), "ok");
+  assert.notEqual(worstLevel(diagnose(doctorView({ ...bare, managed: true }))), "ok");
 });

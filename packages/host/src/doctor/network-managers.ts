@@ -33,17 +33,17 @@ function matchesPattern(pattern: string, name: string): boolean {
   return new RegExp(`^${source}$`).test(name);
 }
 
-/** Whether NetworkManager leaves our taps alone: `unmanaged-devices` of NetworkManager.conf(5), section `keyfile`. */
-export function isUnmanagedByNetworkManager(files: readonly ConfigFile[]): boolean {
+/** Whether NetworkManager leaves a link alone, by default our taps: `unmanaged-devices` of NetworkManager.conf(5), section `keyfile`. */
+export function isUnmanagedByNetworkManager(files: readonly ConfigFile[], link = A_TAP): boolean {
   const specs = files.flatMap(({ text }) => readValues(text, "keyfile").get("unmanaged-devices") ?? []);
   return specs
     .flatMap((value) => value.split(/[;,]/))
     .map((spec) => spec.trim())
     .some((spec) => {
-      if (spec === "*" || spec === "type:tun") return true;
+      if (spec === "*" || spec === (link === A_TAP ? "type:tun" : "type:ethernet")) return true;
       return (
         spec.startsWith("interface-name:") &&
-        matchesPattern(spec.slice("interface-name:".length).replace(/^[=~]/, ""), A_TAP)
+        matchesPattern(spec.slice("interface-name:".length).replace(/^[=~]/, ""), link)
       );
     });
 }

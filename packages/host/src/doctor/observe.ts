@@ -3,22 +3,27 @@ import { constants } from "node:fs";
 import { access, open, realpath, stat } from "node:fs/promises";
 import { basename, isAbsolute, join } from "node:path";
 import { VolantError } from "@volant/contract";
-import { Netlink, NetlinkError } from "@volant/netlink";
 import { blockOf, parseCidr } from "../ipv4.ts";
 import { listFolder, readTextFile } from "../linux/files.ts";
-import { observeFirewall } from "../linux/iptables.ts";
+import { observeIptables } from "../linux/iptables.ts";
 import { LinuxHost } from "../linux/linux-host.ts";
+import { isNetlinkError, openNetlink } from "../linux/netlink.ts";
 import { describeNetwork } from "../linux/network.ts";
+import { listRuleset, observeNftables } from "../linux/nftables.ts";
 import { complaint, findProgram, runProgram } from "../linux/programs.ts";
 import { readSysctl } from "../linux/sysctl.ts";
 import { isBootedWithSystemd } from "../linux/systemd.ts";
+import { GuestPolicy } from "../policy/guest-policy.ts";
+import { isIptablesForward, parseRuleset } from "../setup/forward-chains.ts";
+import { managedTable } from "../setup/nft-table.ts";
 import { FORWARDING, ruleKey } from "../setup/operation.ts";
 import { RECORD_FILE } from "../setup/record.ts";
 import { managedRules } from "../setup/rules.ts";
+import { DEFAULT_FIREWALL, type FirewallKind } from "../setup/settings.ts";
 import { BRIDGE_NF_CALL, rpFilterName } from "./check-firewall.ts";
 import { type ConfigFile, findNetworkdSeizer, isUnmanagedByNetworkManager } from "./network-managers.ts";
 import { observeProcesses } from "./observe-processes.ts";
-import { findFrontends, parseFilterTable, parseRuleset } from "./parse-firewall.ts";
+import { findFrontends, parseFilterTable } from "./parse-firewall.ts";
 import type {
   Access,
   DoctorSettings,
@@ -27,15 +32,18 @@ import type {
   SeenFirewall,
   SeenMachine,
   SeenNetwork,
+  SeenPolicy,
   SeenProcesses,
   SeenVolantd,
 } from "./view.ts";
 
 export interface DoctorRequest {
-  readonly settings: Omit<DoctorSettings, "block">;
+  readonly settings: Omit<DoctorSettings, "block" | "firewall"> & { readonly firewall?: FirewallKind | undefined };
   readonly volantd: SeenVolantd;
   /** VOLANT_HYPERVISOR: a path, or a name to look for. */
   readonly hypervisor?: string | undefined;
+  /** Whether a volantd that starts would manage the network; one that answers says so itself. Default: true. */
+  readonly managed?: boolean;
   /** Run no program: without the firewall and the time server, and within milliseconds. */
   readonly cheap?: boolean;
 }
@@ -60,6 +68,7 @@ export async function observeForDoctor(request: DoctorRequest): Promise<DoctorVi
   if (cidr === undefined) throw new VolantError("invalid", `the subnet ${request.settings.subnet} is not one`);
   const settings = {
     ...request.settings,
+    firewall: request.settings.firewall ?? DEFAULT_FIREWALL,
     block: blockOf(cidr.address, cidr.prefixLength),
     // As the kernel names what processes have open.
     runtimeDir: await realpath(request.settings.runtimeDir).catch(() => request.settings.runtimeDir),
@@ -71,11 +80,13 @@ export async function observeForDoctor(request: DoctorRequest): Promise<DoctorVi
     root,
     settings,
     volantd,
+    managed: (volantd.answers ? volantd.managed : undefined) ?? request.managed ?? true,
     network,
     processes,
     record: await seeRecord(settings.workDir),
     sysctls: await seeSysctls(settings.bridge, network),
     firewall: await seeFirewall(settings, root, request.cheap === true),
+    policy: await seePolicy(root && request.cheap !== true),
     seizers: await seeSeizers(processes),
     machine: await seeMachine(settings.bzImage, request.hypervisor),
     folders: await seeFolders(settings.runtimeDir),
@@ -94,7 +105,7 @@ async function seeRecord(workDir: string): Promise<DoctorView["record"]> {
 
 async function seeNetwork(): Promise<SeenNetwork | undefined> {
   try {
-    await using netlink = await Netlink.open();
+    await using netlink = await openNetlink();
     const links = await netlink.links.list({ stats: false });
     const addresses = await netlink.addresses.list({ family: "inet" });
     const routes = await netlink.routes.list({ family: "inet", table: "all" });
@@ -102,7 +113,7 @@ async function seeNetwork(): Promise<SeenNetwork | undefined> {
     const seen = describeNetwork(links, addresses, routes);
     return { ...seen, links: seen.links.map((link) => ({ ...link, mtu: mtus.get(link.name) ?? 0 })) };
   } catch (error) {
-    if (error instanceof NetlinkError) return undefined;
+    if (isNetlinkError(error)) return undefined;
     throw error;
   }
 }
@@ -123,43 +134,78 @@ async function seeSysctls(bridge: string, network: SeenNetwork | undefined): Pro
 async function seeFirewall(settings: DoctorSettings, root: boolean, cheap: boolean): Promise<DoctorView["firewall"]> {
   if (cheap) return { unseen: "the firewall is not looked at here: volar doctor does" };
   if (!root) return { unseen: "only root can see the firewall's rules" };
+  if (settings.firewall === "nftables") return await seeNftables(settings);
   const rules = managedRules(settings);
-  const observed = await observeFirewall(rules, false);
+  const observed = await observeIptables(rules, settings.bridge, false);
   const iptables = await findProgram("iptables");
   if (observed.state === "missing" || iptables === undefined) return { unseen: "there is no iptables on this host" };
   if (observed.state === "unusable") return { unseen: `iptables does not work on this host: ${observed.reason}` };
   const listed = await runProgram(iptables, ["-w", "-S"]);
   if (listed.status !== 0) return { unseen: `iptables does not list its rules: ${complaint(listed)}` };
   const version = await runProgram(iptables, ["--version"]);
-  const filter = parseFilterTable(listed.stdout, settings.bridge);
-  const ruleset = await listRuleset(settings.bridge);
+  const filter = parseFilterTable(listed.stdout, settings);
+  const items = await listRuleset();
+  const ruleset = items === undefined ? undefined : parseRuleset(items, settings.bridge);
   const present = rules.map((rule) => observed.rules.includes(ruleKey(rule)));
   const [masquerade = false, acceptFrom = false, acceptTo = false] = present;
-  const { forwardPolicy, dropBeforeOurs } = filter;
+  const { forwardPolicy, droppedBy } = filter;
   // What iptables has in nft's tables is looked at through iptables; the legacy one's tables nft can't see.
-  const isIptables = (chain: { family: string; table: string; name: string }) =>
-    version.stdout.includes("nf_tables") &&
-    chain.family === "ip" &&
-    chain.table === "filter" &&
-    chain.name === "FORWARD";
+  const inNft = version.stdout.includes("nf_tables");
   return {
     masquerade,
     acceptFrom,
     acceptTo,
     forwardPolicy,
-    dropBeforeOurs,
-    otherChains: ruleset?.forward.filter((chain) => !isIptables(chain)),
-    frontends: findFrontends(ruleset?.tables ?? [], [...filter.chains, ...(ruleset?.chains ?? [])]),
+    droppedBy,
+    otherChains: ruleset?.forward.filter((chain) => !inNft || !isIptablesForward(chain)),
+    frontends: findFrontends(names(ruleset?.tables), [...filter.chains, ...names(ruleset?.chains)]),
   } satisfies SeenFirewall;
 }
 
-async function listRuleset(bridge: string): Promise<ReturnType<typeof parseRuleset> | undefined> {
+async function seePolicy(look: boolean): Promise<SeenPolicy> {
   const nft = await findProgram("nft");
-  if (nft === undefined) return undefined;
-  const { status, stdout } = await runProgram(nft, ["-j", "list", "ruleset"]);
-  if (status !== 0) return undefined;
-  const parsed = JSON.parse(stdout) as { readonly nftables?: readonly unknown[] };
-  return parseRuleset(parsed.nftables ?? [], bridge);
+  if (nft === undefined || !look) return { nft: nft !== undefined, table: undefined, slow: undefined };
+  const slow = await slowReason();
+  try {
+    // Whose entries they are does not matter here: no installation has this id.
+    const { rules, empty } = await new GuestPolicy({ installation: "0000", nft }).observe();
+    return { nft: true, table: { rules, empty }, slow };
+  } catch (error) {
+    if (error instanceof VolantError) return { nft: true, table: undefined, slow };
+    throw error;
+  }
+}
+
+/** Loads netlink, as nothing else here does before it is needed: off Linux there is none. */
+async function slowReason(): Promise<string | undefined> {
+  const { openFastPath } = await import("../policy/fast-path.ts");
+  try {
+    await openFastPath();
+    return undefined;
+  } catch (error) {
+    if (error instanceof VolantError) return error.message;
+    throw error;
+  }
+}
+
+const names = (items: readonly { readonly name: string }[] = []): string[] => items.map(({ name }) => name);
+
+async function seeNftables(settings: DoctorSettings): Promise<DoctorView["firewall"]> {
+  const { bridge } = settings;
+  const observed = await observeNftables(managedTable(settings, []), bridge);
+  if (observed.state === "missing") return { unseen: "there is no nft on this host" };
+  if (observed.state === "unusable") return { unseen: `nft does not work on this host: ${observed.reason}` };
+  const { tables, chains } = parseRuleset((await listRuleset()) ?? [], bridge);
+  const [masquerade = false, acceptFrom = false, acceptTo = false] = observed.table?.present ?? [];
+  return {
+    masquerade,
+    acceptFrom,
+    acceptTo,
+    forwardPolicy: "ACCEPT",
+    droppedBy: undefined,
+    otherChains: observed.otherChains,
+    frontends: findFrontends(names(tables), names(chains)),
+  };
 }
 
 async function readConfigs(paths: readonly string[]): Promise<ConfigFile[]> {

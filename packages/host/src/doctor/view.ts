@@ -1,7 +1,9 @@
 /** What the doctor looks at before it judges: plain data. A part that could not be looked at, or was not asked for, is undefined. */
 import type { Ipv4Block } from "../ipv4.ts";
 import type { ObservedAddress, ObservedLink, ObservedRoute } from "../setup/observed.ts";
+import type { ForwardChain } from "../setup/forward-chains.ts";
 import type { SetupRecord } from "../setup/record.ts";
+import type { FirewallKind } from "../setup/settings.ts";
 
 /** What the host is meant to be. */
 export interface DoctorSettings {
@@ -13,6 +15,7 @@ export interface DoctorSettings {
   readonly workDir: string;
   readonly runtimeDir: string;
   readonly bzImage: string;
+  readonly firewall: FirewallKind;
 }
 
 export interface SeenLink extends ObservedLink {
@@ -28,31 +31,15 @@ export interface SeenNetwork {
   readonly routes: readonly ObservedRoute[];
 }
 
-/** A base chain at the forward hook, in a table that is not the one that our rules are in. */
-export interface ForwardChain {
-  readonly family: string;
-  readonly table: string;
-  readonly name: string;
-  readonly policy: "accept" | "drop";
-  /** Its rules, in order, as far as they matter here. */
-  readonly rules: readonly {
-    /** No match but such as name the bridge: every packet of guests that comes this far. */
-    readonly always: boolean;
-    /** A match names the bridge. */
-    readonly namesBridge: boolean;
-    readonly verdict: "accept" | "drop" | "jump" | "other";
-  }[];
-}
-
 export interface SeenFirewall {
   /** Which of our rules are in place. */
   readonly masquerade: boolean;
   readonly acceptFrom: boolean;
   readonly acceptTo: boolean;
-  /** The FORWARD chain of iptables. */
+  /** The FORWARD chain of iptables; of nftables, every chain but ours is in `otherChains`. */
   readonly forwardPolicy: "ACCEPT" | "DROP";
-  /** A rule before ours drops or rejects every packet. */
-  readonly dropBeforeOurs: boolean;
+  /** The rule of that chain, or of one that it jumps to, which drops guests' packets before any accepts them. */
+  readonly droppedBy: string | undefined;
   /** Undefined where there is no nft to tell. */
   readonly otherChains: readonly ForwardChain[] | undefined;
   /** Firewall managers whose chains or tables are in the kernel. */
@@ -83,9 +70,25 @@ export type SeenVolantd =
       readonly installation: string;
       readonly bridge: string;
       readonly subnet: string;
+      /** False where it manages no network; undefined for a volantd that does not say. */
+      readonly managed?: boolean;
       readonly vmIds: readonly number[];
       /** Addresses of VMs. */
       readonly leased: readonly string[];
+      /** Published ports that are not listened on: of which VM, where, and why. */
+      readonly deafPorts?: readonly {
+        readonly vm: string;
+        readonly endpoint: string;
+        readonly reason?: string | undefined;
+      }[];
+      /** How data reaches guests, and why not over vsock; undefined for a volantd that does not say. */
+      readonly transport?: {
+        readonly data: "vsock" | "virtio-serial";
+        readonly wanted: "off" | "auto" | "on";
+        readonly reason?: string;
+      };
+      /** VMs whose data should go over vsock, and does not. */
+      readonly withoutVsock?: readonly { readonly name: string; readonly reason: string }[];
     };
 
 /** Whether this user can use a file; where the way to it is closed, nobody knows whether it is there. */
@@ -109,6 +112,16 @@ export interface SeenClock {
   readonly synchronized: boolean | undefined;
 }
 
+/** The rules that hold guests to their addresses. */
+export interface SeenPolicy {
+  /** There is an nft to make them with. */
+  readonly nft: boolean;
+  /** Undefined where they were not, or could not be, looked at. */
+  readonly table: { readonly rules: "absent" | "changed" | "intact"; readonly empty: boolean } | undefined;
+  /** Why all that guests send goes by the slower of the guard's two ways; undefined where it does not, or was not looked at. */
+  readonly slow: string | undefined;
+}
+
 export interface DoctorView {
   readonly root: boolean;
   readonly settings: DoctorSettings;
@@ -118,6 +131,7 @@ export interface DoctorView {
   /** By path below /proc/sys. */
   readonly sysctls: Readonly<Record<string, string>>;
   readonly firewall: SeenFirewall | { readonly unseen: string };
+  readonly policy: SeenPolicy;
   readonly processes: SeenProcesses | undefined;
   /** Configuration files of network managers that would take a tap of ours: manager and path. */
   readonly seizers: readonly { readonly manager: "NetworkManager" | "systemd-networkd"; readonly path: string }[];
@@ -126,4 +140,6 @@ export interface DoctorView {
   readonly folders: readonly number[] | undefined;
   readonly clock: SeenClock;
   readonly volantd: SeenVolantd;
+  /** Whether volantd manages the network, or leaves it to whoever runs the host (VOLANT_NETWORK=noop). */
+  readonly managed: boolean;
 }

@@ -10,15 +10,11 @@ export type VirtioTransport = keyof typeof TRANSPORT_MODULES;
 /** What every guest's agent loads before it looks for its root: network, the link to the host, entropy, and the power button. */
 export const BOOT_MODULES = ["virtio_net", "virtio_console", "virtio_rng", "evdev", "button"] as const;
 
+/** Loaded where the guest has a vsock device. */
+export const VSOCK_MODULE = "vmw_vsock_virtio_transport";
+
 /** Kept at hand for guests that ask for more: disks, vsock, other root file systems. */
-export const OPTIONAL_MODULES = [
-  "virtio_blk",
-  "vmw_vsock_virtio_transport",
-  "overlay",
-  "squashfs",
-  "erofs",
-  "virtiofs",
-] as const;
+export const OPTIONAL_MODULES = ["virtio_blk", VSOCK_MODULE, "overlay", "squashfs", "erofs", "virtiofs"] as const;
 
 export const WANTED_MODULES: readonly string[] = [
   TRANSPORT_MODULES.mmio,

@@ -1,67 +1,60 @@
 /** The firewall through iptables, as the contract says, and through nft for what iptables can't see: its own empty chains. */
 import { VolantError } from "@volant/contract";
+import { isIptablesForward, parseRuleset } from "../setup/forward-chains.ts";
 import type { ObservedChain, ObservedFirewall } from "../setup/observed.ts";
 import { checkArguments, deleteArguments, insertArguments, ruleKey } from "../setup/operation.ts";
 import type { FirewallRule } from "../setup/operation.ts";
+import { listRuleset } from "./nftables.ts";
 import { complaint, findProgram, runProgram } from "./programs.ts";
 
 /** iptables ends with 1 when a rule is not there, and with 2 to 4 when it could not look (iptables(8), exit status). */
 const NOT_THERE = 1;
 
-interface NftItem {
-  readonly table?: { readonly family: string; readonly name: string };
-  readonly chain?: {
-    readonly family: string;
-    readonly table: string;
-    readonly name: string;
-    readonly policy?: string;
-  };
-}
-
-async function nft(...args: string[]): Promise<readonly NftItem[] | undefined> {
-  const program = await findProgram("nft");
-  if (program === undefined) return undefined;
-  const result = await runProgram(program, ["-j", ...args]);
-  if (result.status !== 0) return undefined;
-  return (JSON.parse(result.stdout) as { readonly nftables: readonly NftItem[] }).nftables;
-}
-
-type Containers = Extract<ObservedFirewall, { state: "usable" }>["containers"];
+type Usable = Extract<ObservedFirewall, { state: "usable" }>;
 
 /**
- * The IPv4 tables and chains. Undefined where nft is not there, and where iptables is the legacy one: its tables belong to the kernel's
- * modules and stay as long as those do.
+ * The IPv4 tables and chains, and which other chains decide on what is forwarded. What iptables has in nft's tables is looked at through
+ * iptables. No tables and chains where nft is not there, and where iptables is the legacy one: its own belong to the kernel's modules and stay as
+ * long as those do.
  */
-async function observeContainers(iptables: string): Promise<Containers> {
-  const version = await runProgram(iptables, ["--version"]);
-  if (!version.stdout.includes("nf_tables")) return undefined;
-  const tables = await nft("list", "tables", "ip");
-  const chains = await nft("list", "chains", "ip");
-  if (tables === undefined || chains === undefined) return undefined;
+async function observeRuleset(inNft: boolean, bridge: string): Promise<Pick<Usable, "containers" | "otherChains">> {
+  const items = await listRuleset();
+  if (items === undefined) return { containers: undefined, otherChains: undefined };
+  const { tables, chains, forward } = parseRuleset(items, bridge);
+  const containers = {
+    tables: tables.flatMap(({ family, name }) => (family === "ip" ? [name] : [])),
+    chains: chains.flatMap(({ family, ...chain }): ObservedChain[] => (family === "ip" ? [chain] : [])),
+  };
   return {
-    tables: tables.flatMap(({ table }) => (table?.family === "ip" ? [table.name] : [])),
-    chains: chains.flatMap(({ chain }): ObservedChain[] =>
-      chain?.family === "ip" ? [{ table: chain.table, name: chain.name, policy: chain.policy }] : [],
-    ),
+    containers: inNft ? containers : undefined,
+    otherChains: inNft ? forward.filter((chain) => !isIptablesForward(chain)) : forward,
   };
 }
 
 /**
  * Which of the rules are in place. Looking creates nothing: iptables makes a chain only to put a rule into it.
  *
- * @param everything list tables and chains although no rule is missing: three programs less to run, where it is not asked for
+ * @param bridge whose guests other tables' chains are judged for
+ * @param everything list tables and chains although no rule is missing: a program less to run, where it is not asked for
  */
-export async function observeFirewall(rules: readonly FirewallRule[], everything: boolean): Promise<ObservedFirewall> {
+export async function observeIptables(
+  rules: readonly FirewallRule[],
+  bridge: string,
+  everything: boolean,
+): Promise<ObservedFirewall> {
   const program = await findProgram("iptables");
   if (program === undefined) return { state: "missing" };
-  const present: string[] = [];
-  for (const rule of rules) {
-    const result = await runProgram(program, checkArguments(rule));
-    if (result.status === 0) present.push(ruleKey(rule));
-    else if (result.status !== NOT_THERE) return { state: "unusable", reason: complaint(result) };
-  }
-  const containers = everything || present.length < rules.length ? await observeContainers(program) : undefined;
-  return { state: "usable", rules: present, containers };
+  const [version, ...results] = await Promise.all([
+    runProgram(program, ["--version"]),
+    ...rules.map((rule) => runProgram(program, checkArguments(rule))),
+  ]);
+  const failed = results.find(({ status }) => status !== 0 && status !== NOT_THERE);
+  if (failed !== undefined) return { state: "unusable", reason: complaint(failed) };
+  const present = rules.flatMap((rule, index) => (results[index]?.status === 0 ? [ruleKey(rule)] : []));
+  const inNft = version.stdout.includes("nf_tables");
+  const unseen = { containers: undefined, otherChains: undefined };
+  const ruleset = everything || present.length < rules.length ? await observeRuleset(inNft, bridge) : unseen;
+  return { state: "usable", rules: present, untold: !inNft, table: undefined, ...ruleset };
 }
 
 async function change(args: readonly string[], what: string): Promise<void> {
@@ -101,7 +94,9 @@ export async function removeEmptyChain(table: string, chain: string, tableToo: b
   if (iptables === undefined || nftProgram === undefined) return;
   await runProgram(iptables, ["-w", "-t", table, "-X", chain]);
   if (!tableToo) return;
-  const items = await nft("list", "table", "ip", table);
-  const empty = items !== undefined && items.every((item) => "metainfo" in item || "table" in item);
+  const listed = await runProgram(nftProgram, ["-j", "list", "table", "ip", table]);
+  if (listed.status !== 0) return;
+  const items = (JSON.parse(listed.stdout) as { readonly nftables: readonly object[] }).nftables;
+  const empty = items.every((item) => "metainfo" in item || "table" in item);
   if (empty) await runProgram(nftProgram, ["delete", "table", "ip", table]);
 }

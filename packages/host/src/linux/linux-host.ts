@@ -1,18 +1,23 @@
 /** The Linux host that set-up works on. */
+import { stat } from "node:fs/promises";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { VolantError } from "@volant/contract";
 import type { ObserveRequest, SetupHost } from "../setup/host-port.ts";
-import type { ObservedFirewall, ObservedHost } from "../setup/observed.ts";
+import type { KernelIdentity, ObservedFirewall, ObservedHost } from "../setup/observed.ts";
+import { withFurther } from "../setup/plan-firewall.ts";
 import { FORWARDING } from "../setup/operation.ts";
 import type { Operation } from "../setup/operation.ts";
-import { RECORD_FILE, formatRecord, parseRecord } from "../setup/record.ts";
+import { RECORD_FILE, formatRecord, isStale, parseRecord } from "../setup/record.ts";
 import type { SetupRecord } from "../setup/record.ts";
 import { deleteFile, makeFolder, missingFolders, readTextFile, removeEmptyFolders, writeTextFile } from "./files.ts";
-import { deleteRule, insertRule, observeFirewall, removeEmptyChain } from "./iptables.ts";
+import { observeFirewall } from "./firewall.ts";
+import { deleteRule, insertRule, removeEmptyChain } from "./iptables.ts";
 import { isNamespaceAlive, readKernelIdentity } from "./kernel-identity.ts";
 import { withLock } from "./lock.ts";
 import { changeNetwork, observeNetwork } from "./network.ts";
+import { deleteTable, writeTable } from "./nftables.ts";
+import { observeStations } from "./stations.ts";
 import { readForwardingSysctls, readSysctl, restoreForwarding, writeSysctl } from "./sysctl.ts";
 import { observeService, systemctl } from "./systemd.ts";
 
@@ -52,13 +57,16 @@ export class LinuxHost implements SetupHost {
     const kernel = await readKernelIdentity();
     const recorded = request.record?.kernel;
     const elsewhere = recorded?.bootId === kernel.bootId && recorded.networkNamespace !== kernel.networkNamespace;
+    const network = await observeNetwork();
+    const firewall = withFurther(request.firewall, network);
     return {
       root,
       kernel,
       recordedNamespaceAlive: elsewhere && (await isNamespaceAlive(recorded.networkNamespace)),
-      network: await observeNetwork(),
-      sysctls: await observeSysctls(request.everything),
-      firewall: root ? await observeFirewall(request.rules, request.everything) : await unseenFirewall(),
+      network,
+      sysctls: await observeSysctls(request, kernel),
+      stations: await observeStations(request.stations),
+      firewall: root ? await observeFirewall(firewall, request.everything) : await unseenFirewall(),
       service: await observeService(request.serviceFile),
     };
   }
@@ -66,6 +74,11 @@ export class LinuxHost implements SetupHost {
   async execute(operation: Operation): Promise<void> {
     switch (operation.kind) {
       case "create_bridge":
+      case "create_lan_bridge":
+      case "move_card":
+      case "add_lan_address":
+      case "delete_lan_address":
+      case "replace_route":
       case "delete_link":
       case "set_alias":
       case "set_mac":
@@ -77,6 +90,12 @@ export class LinuxHost implements SetupHost {
         return await onDisk("enable IPv4 forwarding", () => writeSysctl(FORWARDING, "1"));
       case "restore_forwarding":
         return await onDisk("restore IPv4 forwarding", () => restoreForwarding(operation.values));
+      case "set_sysctl":
+        return await onDisk(`set ${operation.name}`, () => writeSysctl(operation.name, operation.value));
+      case "write_nft_table":
+        return await writeTable(operation.table);
+      case "delete_nft_table":
+        return await deleteTable(operation.name, operation.comment);
       case "insert_rule":
         return await insertRule(operation.rule);
       case "delete_rule":
@@ -103,6 +122,16 @@ export class LinuxHost implements SetupHost {
     return text === undefined ? undefined : parseRecord(text, this.#recordPath);
   }
 
+  /** Changes with the record: each is written as a file of its own. Undefined while there is none, or it can't be seen. */
+  async recordStamp(): Promise<string | undefined> {
+    try {
+      const { ino, mtimeNs, size } = await stat(this.#recordPath, { bigint: true });
+      return `${ino} ${mtimeNs} ${size}`;
+    } catch {
+      return undefined;
+    }
+  }
+
   async writeRecord(record: SetupRecord): Promise<void> {
     await onDisk("write the set-up's record", async () => {
       await makeFolder(this.#workDir);
@@ -112,6 +141,12 @@ export class LinuxHost implements SetupHost {
 
   async missingFolders(): Promise<readonly string[]> {
     return await onDisk("use the work folder", () => missingFolders(this.#workDir));
+  }
+
+  async removeGuestPolicy(): Promise<void> {
+    // It loads netlink, which nothing does before it is used.
+    const { removeGuestPolicy } = await import("../policy/remove.ts");
+    await removeGuestPolicy();
   }
 
   async removeRecord(createdFolders: readonly string[]): Promise<void> {
@@ -124,10 +159,17 @@ export class LinuxHost implements SetupHost {
   }
 }
 
-async function observeSysctls(all: boolean): Promise<Record<string, string>> {
-  const forwarding = await readSysctl(FORWARDING);
-  if (forwarding === "1" && !all) return { [FORWARDING]: forwarding };
-  return await readForwardingSysctls();
+async function observeSysctls(request: ObserveRequest, kernel: KernelIdentity): Promise<Record<string, string>> {
+  const { sysctls, everything, record } = request;
+  const forwardingKnown = request.forwardingKnown && record !== undefined && !isStale(record, kernel);
+  const isOn = (await readSysctl(FORWARDING)) === "1";
+  if (everything || !(isOn || forwardingKnown)) return await readForwardingSysctls();
+  const values: Record<string, string> = {};
+  for (const name of [FORWARDING, ...sysctls]) {
+    const value = await readSysctl(name);
+    if (value !== undefined) values[name] = value;
+  }
+  return values;
 }
 
 /** What someone who is not root knows of the firewall. */

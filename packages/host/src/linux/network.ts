@@ -1,9 +1,11 @@
 /** Links, addresses and routes of this network namespace, through netlink. */
 import { VolantError } from "@volant/contract";
-import { Netlink, NetlinkError } from "@volant/netlink";
-import type { Address, Link, Route } from "@volant/netlink";
+import type { Address, AddressAdd, Link, Netlink, Route, RouteAdd } from "@volant/netlink";
 import type { ObservedNetwork, ObservedRoute } from "../setup/observed.ts";
+import type { LanRoute } from "../setup/lan.ts";
+import { labelOn } from "../setup/operation.ts";
 import type { Operation } from "../setup/operation.ts";
+import { isNetlinkError, openNetlink } from "./netlink.ts";
 
 /** Operations on links and their addresses. */
 export type LinkOperation = Extract<Operation, { readonly link: string }>;
@@ -15,13 +17,13 @@ const OWN_ROUTES: ReadonlySet<Route["type"]> = new Set(["local", "broadcast", "a
 /** What there is, or undefined when the kernel does not say: no netlink, or a sandbox that forbids it. */
 export async function observeNetwork(): Promise<ObservedNetwork | undefined> {
   try {
-    await using netlink = await Netlink.open();
+    await using netlink = await openNetlink();
     const links = await netlink.links.list({ stats: false });
     const addresses = await netlink.addresses.list({ family: "inet" });
     const routes = await netlink.routes.list({ family: "inet", table: "all" });
     return describeNetwork(links, addresses, routes);
   } catch (error) {
-    if (error instanceof NetlinkError) return undefined;
+    if (isNetlinkError(error)) return undefined;
     throw error;
   }
 }
@@ -65,15 +67,16 @@ export function describeNetwork(
  */
 export async function changeNetwork(operation: LinkOperation): Promise<void> {
   try {
-    await using netlink = await Netlink.open();
+    await using netlink = await openNetlink();
     await change(netlink, operation);
   } catch (cause) {
-    if (cause instanceof NetlinkError) throw new VolantError("not_ready", cause.message, { cause });
+    if (isNetlinkError(cause)) throw new VolantError("not_ready", cause.message, { cause });
     throw cause;
   }
 }
 
-async function change({ links, addresses }: Netlink, operation: LinkOperation): Promise<void> {
+async function change(netlink: Netlink, operation: LinkOperation): Promise<void> {
+  const { links, addresses } = netlink;
   const { link: name } = operation;
   switch (operation.kind) {
     case "create_bridge": {
@@ -85,6 +88,23 @@ async function change({ links, addresses }: Netlink, operation: LinkOperation): 
       await links.set(name, { alias: operation.alias });
       return;
     }
+    case "create_lan_bridge": {
+      const { mac, mtu, alias } = operation;
+      const found = await links.get(name);
+      if (found === undefined) await links.create({ name, kind: "bridge", mac, mtu, stp: false, forwardDelayMs: 0 });
+      else if (found.kind !== "bridge" || found.mac !== mac) {
+        throw new VolantError("exists", `somebody made a link called ${name} just now`, { hint: "try again" });
+      }
+      await links.set(name, { alias });
+      return;
+    }
+    case "move_card":
+      return await moveCard(netlink, operation);
+    case "add_lan_address":
+    case "delete_lan_address":
+      return await changeLanAddress(netlink, operation);
+    case "replace_route":
+      return await replaceRoute(netlink, name, operation.route);
     case "delete_link":
       if ((await links.get(name)) !== undefined) await links.delete(name);
       return;
@@ -106,5 +126,45 @@ async function change({ links, addresses }: Netlink, operation: LinkOperation): 
       if (operation.kind === "add_address" && !present) await addresses.add({ link: name, address, prefixLength });
       if (operation.kind === "delete_address" && present) await addresses.delete({ link: name, address, prefixLength });
     }
+  }
+}
+
+async function changeLanAddress(
+  { addresses }: Netlink,
+  { kind, link, address: wanted }: Extract<LinkOperation, { kind: "add_lan_address" | "delete_lan_address" }>,
+): Promise<void> {
+  const { family, label: _, ...rest } = wanted;
+  const { address, prefixLength, peer } = wanted;
+  const present = (await addresses.list({ link, family })).some(
+    (other) => other.address === address && other.prefixLength === prefixLength && other.peer === peer,
+  );
+  const label = labelOn(wanted, link);
+  // As with routes: what is in it, netlink printed.
+  const add = { ...rest, ...(label === undefined ? {} : { label }), link } as AddressAdd;
+  if (kind === "add_lan_address" && !present) await addresses.add(add);
+  if (kind === "delete_lan_address" && present) {
+    await addresses.delete({ link, address, prefixLength, ...(peer === undefined ? {} : { peer }) });
+  }
+}
+
+async function replaceRoute({ routes }: Netlink, link: string, route: LanRoute): Promise<void> {
+  // Only what netlink itself printed is in it: the record's schema holds these to text and numbers.
+  await routes.add({ ...(route as Omit<RouteAdd, "link">), link, replace: true });
+}
+
+async function moveCard(
+  netlink: Netlink,
+  { link: card, bridge, to, routes }: Extract<LinkOperation, { kind: "move_card" }>,
+): Promise<void> {
+  const { links } = netlink;
+  if (to === "bridge") {
+    await links.set(card, { up: true, master: bridge });
+    await links.set(bridge, { up: true });
+    for (const route of routes) await replaceRoute(netlink, bridge, route);
+  } else {
+    await links.set(card, { master: null });
+    for (const route of routes) await replaceRoute(netlink, card, route);
+    // With it go the routes that come with its addresses, before those of the card.
+    await links.set(bridge, { up: false });
   }
 }

@@ -32,8 +32,12 @@ export async function findProgram(name: string): Promise<string | undefined> {
   return undefined;
 }
 
-/** Runs a program to its end. Its messages are in English, whatever the user's language: they are read. */
-export async function runProgram(path: string, args: readonly string[]): Promise<ProgramResult> {
+/**
+ * Runs a program to its end. Its messages are in English, whatever the user's language: they are read.
+ *
+ * @param input what its standard input holds
+ */
+export async function runProgram(path: string, args: readonly string[], input = ""): Promise<ProgramResult> {
   const { promise, resolve, reject } = Promise.withResolvers<ProgramResult>();
   const options = { env: { ...process.env, LC_ALL: "C" }, timeout: TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024 };
   const child = execFile(path, [...args], options, (error, stdout, stderr) => {
@@ -42,7 +46,8 @@ export async function runProgram(path: string, args: readonly string[]): Promise
     else if (error.killed === true || error.signal !== undefined) resolve({ status: undefined, stdout, stderr });
     else reject(error);
   });
-  child.stdin?.end();
+  // One that ends without reading says by its status what is wrong.
+  child.stdin?.on("error", () => undefined).end(input);
   return await promise;
 }
 

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { Crash, ModelHost, modelState } from "../testing/model-host.ts";
 import type { ModelState } from "../testing/model-host.ts";
 import { setupRequest } from "../testing/setup-request.ts";
-import { previewSetup, restoreNetwork, runSetup, undoSetup } from "./apply.ts";
+import { inspectSetup, previewSetup, restoreNetwork, runSetup, undoSetup } from "./apply.ts";
 import type { SetupHost } from "./host-port.ts";
 import { FORWARDING } from "./operation.ts";
 import { checkSettings } from "./settings.ts";
@@ -139,6 +139,45 @@ test("an undo that ends at any point is finished by the next", async () => {
   );
 });
 
+test("one link's forwarding that was turned off is missed and put back where set-up had turned it on, and an undo leaves no trace", async () => {
+  const state = modelState();
+  const host = new ModelHost(structuredClone(state));
+  await runSetup(host, settings);
+  for (const link of ["vbr0", "eth0"]) {
+    host.state.sysctls[`net/ipv4/conf/${link}/forwarding`] = "0";
+    const missing = [`IPv4 forwarding of ${link}`];
+    assert.deepEqual(await inspectSetup(host), { state: "complete", missing, untold: false });
+    assert.deepEqual((await restoreNetwork(host)).restored, missing);
+    assert.equal(host.state.sysctls[`net/ipv4/conf/${link}/forwarding`], "1");
+  }
+  await undoSetup(host);
+  assert.deepEqual(sorted(host.state), sorted(state));
+});
+
+test("forwarding of links on a host that forwarded before set-up is its administrator's, but for the managed bridge's", async () => {
+  const state = modelState();
+  for (const name of Object.keys(state.sysctls)) state.sysctls[name] = name.endsWith("accept_redirects") ? "0" : "1";
+  const host = new ModelHost(state);
+  await runSetup(host, settings);
+  host.state.sysctls["net/ipv4/conf/eth0/forwarding"] = "0";
+  assert.deepEqual((await inspectSetup(host)).missing, []);
+  host.state.sysctls["net/ipv4/conf/vbr0/forwarding"] = "0";
+  assert.deepEqual((await restoreNetwork(host)).restored, ["IPv4 forwarding of vbr0"]);
+});
+
+test("nothing is missed without a record, after an undo, and while one is at work", async () => {
+  const host = new ModelHost(modelState());
+  const absent = { state: "absent", missing: [], untold: false };
+  assert.deepEqual(await inspectSetup(host), absent);
+  await runSetup(host, settings);
+  host.effectsLeft = 3;
+  await ignoringCrash(undoSetup(host));
+  host.effectsLeft = Infinity;
+  assert.deepEqual(await inspectSetup(host), { ...absent, state: "busy" });
+  await undoSetup(host);
+  assert.deepEqual(await inspectSetup(host), absent);
+});
+
 test("restoring puts back whatever was removed, and an undo then leaves no trace", async () => {
   const removal = fc.constantFrom("bridge", "address", "down", "mac", "alias", "forwarding", "rules", "tables");
   await fc.assert(
@@ -148,7 +187,11 @@ test("restoring puts back whatever was removed, and an undo then leaves no trace
       await runSetup(host, settings);
       const whole = structuredClone(host.state);
       for (const name of removals) remove(host.state, name);
+      const effects = host.executed.length;
+      const { state: condition, missing } = await inspectSetup(host);
+      assert.deepEqual([condition, host.executed.length], ["complete", effects], "a look changes nothing");
       const { restored } = await restoreNetwork(host);
+      assert.deepEqual(missing.toSorted(), restored.toSorted(), "a look finds what is put back");
       assert.equal(restored.length > 0, removals.length > 0);
       assert.deepEqual({ ...sorted(host.state), record: "" }, { ...sorted(whole), record: "" });
       assert.deepEqual(await restoreNetwork(host), { recorded: true, restored: [] });

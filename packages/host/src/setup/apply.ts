@@ -1,23 +1,30 @@
 /** Carries plans out: intent into the record first, then the effect, one after the other. All effects go through the port. */
 import { basename } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { VolantError } from "@volant/contract";
-import type { SetupHost } from "./host-port.ts";
-import { planSetup } from "./plan.ts";
+import type { ObserveRequest, SetupHost } from "./host-port.ts";
+import type { RecordedLan } from "./lan.ts";
+import { firewallRequest } from "./plan-firewall.ts";
+import { missingParts, planSetup } from "./plan.ts";
 import type { Refusal, SetupAction, SetupPlan } from "./plan.ts";
 import {
   effectKey,
   emptyRecord,
   findEffect,
+  firewallOf,
   isStale,
+  judgedForwarding,
+  knownForwarding,
+  madeLanBridges,
   recordedSettings,
   refreshRecord,
   withEffect,
   withoutEffect,
 } from "./record.ts";
 import type { SetupRecord } from "./record.ts";
-import { managedRules } from "./rules.ts";
 import { checkSettings } from "./settings.ts";
 import type { SetupSettings } from "./settings.ts";
+import { isLanEffect, undoLan } from "./undo-lan.ts";
 import { planUndo } from "./undo.ts";
 import type { UndoStep } from "./undo.ts";
 
@@ -50,13 +57,49 @@ const NEEDS_ROOT: Refusal = {
 /** Looks at the host and says what set-up would do; changes nothing, and needs no right to. */
 export async function previewSetup(host: SetupHost, settings: SetupSettings): Promise<SetupPlan> {
   const record = await readableRecord(host);
-  const observed = await host.observe({
-    rules: managedRules(settings),
-    serviceFile: settings.serviceFile,
-    record,
-    everything: false,
-  });
+  const observed = await host.observe(setupRequest(settings, record));
   return planSetup(settings, observed, record);
+}
+
+/** What to look at for a set-up: links of LANs that are recorded, and those that are asked for, which are judged as well. */
+function setupRequest(settings: SetupSettings, record: SetupRecord | undefined): ObserveRequest {
+  const recorded = record?.lans ?? [];
+  const known = new Set(recorded.map(({ bridge }) => bridge));
+  const fresh = settings.lans.filter(({ bridge }) => !known.has(bridge));
+  const made = [...madeLanBridges(recorded), ...fresh.flatMap(({ bridge, card }) => (card === null ? [] : [bridge]))];
+  return {
+    firewall: firewallRequest(firewallOf(settings, record), settings, made),
+    serviceFile: settings.serviceFile,
+    stations: [
+      ...made.map((name) => ({ name, judge: false })),
+      ...recordedCards(recorded),
+      ...fresh.flatMap(({ card }) => (card === null ? [] : [{ name: card, judge: true }])),
+    ],
+    record,
+    sysctls: judgedForwarding(record),
+    forwardingKnown: knownForwarding(record) !== undefined,
+    everything: false,
+  };
+}
+
+function recordedCards(lans: readonly RecordedLan[]): ObserveRequest["stations"] {
+  return lans.flatMap(({ card }) => (card === null ? [] : [{ name: card.name, judge: false }]));
+}
+
+/** What to look at for an undo. */
+function undoRequest(record: SetupRecord): ObserveRequest {
+  const { settings, lans, effects } = record;
+  const request = firewallRequest(settings.firewall, settings, madeLanBridges(lans));
+  const rules = effects.flatMap((effect) => (effect.kind === "rule" ? [effect.rule] : []));
+  return {
+    firewall: request.kind === "iptables" ? { ...request, rules } : request,
+    serviceFile: settings.serviceFile,
+    stations: [...madeLanBridges(lans).map((name) => ({ name, judge: false })), ...recordedCards(lans)],
+    record,
+    sysctls: [],
+    forwardingKnown: false,
+    everything: true,
+  };
 }
 
 /** The record, or undefined where this user may not read it. */
@@ -85,25 +128,38 @@ export async function runSetup(
 
 async function setUp(host: SetupHost, settings: SetupSettings, options: SetupOptions): Promise<SetupPlan> {
   const stored = await host.readRecord();
-  const observed = await host.observe({
-    rules: managedRules(settings),
-    serviceFile: settings.serviceFile,
-    record: stored,
-    everything: false,
-  });
+  const observed = await host.observe(setupRequest(settings, stored));
   const plan = planSetup(settings, observed, stored);
   const refused = refusalError(observed.root ? plan.refusals : [NEEDS_ROOT]);
   if (refused !== undefined) throw refused;
 
   const base = stored ?? emptyRecord(settings, observed.kernel, await host.missingFolders());
-  const upToDate = stored?.state === "applied" && !isStale(stored, observed.kernel) && sameSettings(stored, settings);
+  const upToDate =
+    stored?.state === "applied" &&
+    !isStale(stored, observed.kernel) &&
+    sameSettings(stored, settings) &&
+    isDeepStrictEqual(stored.lans, plan.lans);
   if (upToDate && plan.actions.every((action) => !action.needed && !isUnrecorded(action, stored))) {
     for (const { title } of plan.actions) options.onProgress?.({ title, outcome: "unchanged" });
     return plan;
   }
   const fresh = refreshRecord(base, observed.kernel);
-  const record: SetupRecord = { ...fresh, state: "applying", settings: mergeSettings(fresh, settings) };
-  await applyPlan(host, record, plan.actions, options);
+  const record: SetupRecord = {
+    ...fresh,
+    state: "applying",
+    settings: mergeSettings(fresh, settings),
+    lans: structuredClone([...plan.lans]),
+  };
+  try {
+    await applyPlan(host, record, plan.actions, options);
+  } catch (error) {
+    const known = new Set(fresh.lans.map(({ bridge }) => bridge));
+    await putCardsBack(
+      host,
+      plan.lans.flatMap(({ bridge }) => (known.has(bridge) ? [] : [bridge])),
+    );
+    throw error;
+  }
   return plan;
 }
 
@@ -111,7 +167,8 @@ async function setUp(host: SetupHost, settings: SetupSettings, options: SetupOpt
 function mergeSettings(record: SetupRecord, settings: SetupSettings): SetupRecord["settings"] {
   const { serviceFile, volantdProgram, volarProgram } = settings.serviceFile === "" ? record.settings : settings;
   const adopt = settings.adopt || record.settings.adopt;
-  return recordedSettings({ ...settings, serviceFile, volantdProgram, volarProgram, adopt });
+  const firewall = firewallOf(settings, record);
+  return recordedSettings({ ...settings, serviceFile, volantdProgram, volarProgram, adopt, firewall });
 }
 
 function sameSettings(record: SetupRecord, settings: SetupSettings): boolean {
@@ -146,10 +203,36 @@ async function applyPlan(
     }
     for (const operation of operations) await host.execute(operation);
     // What forwarding changed is known only now. Until it is recorded, all that it might have changed is.
-    if (effect?.kind === "forwarding") record = withEffect(record, await changedSysctls(host, effect));
+    if (effect?.kind === "forwarding" && knownForwarding(record) === undefined)
+      record = withEffect(record, await changedSysctls(host, effect));
     options.onProgress?.({ title, outcome: "done" });
   }
   await host.writeRecord({ ...record, state: "applied" });
+}
+
+/**
+ * After a failure: gives the cards of those LAN bridges their addresses and routes back, and removes the bridges. A host whose card moved by half
+ * may be one that nobody reaches any more to undo it. Does what it can: the failure that brought it here is the one to tell.
+ */
+async function putCardsBack(host: SetupHost, bridges: readonly string[]): Promise<void> {
+  if (bridges.length === 0) return;
+  try {
+    let record = await host.readRecord();
+    if (record === undefined) return;
+    const effects = record.effects.filter(
+      (effect) => isLanEffect(effect) && bridges.includes(effect.kind === "lan_card" ? effect.bridge : effect.link),
+    );
+    const observed = await host.observe(undoRequest(record));
+    for (const effect of effects.toReversed()) {
+      if (!isLanEffect(effect)) continue;
+      for (const operation of undoLan(effect, record, observed).operations) await host.execute(operation);
+    }
+    for (const effect of effects) record = withoutEffect(record, effectKey(effect));
+    const lans = record.lans.filter(({ bridge }) => !bridges.includes(bridge));
+    await host.writeRecord({ ...record, lans });
+  } catch (error) {
+    if (!(error instanceof VolantError)) throw error;
+  }
 }
 
 type ForwardingEffect = Extract<SetupRecord["effects"][number], { kind: "forwarding" }>;
@@ -194,12 +277,7 @@ export async function undoSetup(
 async function takeBack(host: SetupHost, options: SetupOptions, dryRun: boolean): Promise<UndoResult> {
   const stored = await host.readRecord();
   if (stored === undefined) return { recorded: false, steps: [] };
-  const observed = await host.observe({
-    rules: stored.effects.flatMap((effect) => (effect.kind === "rule" ? [effect.rule] : [])),
-    serviceFile: stored.settings.serviceFile,
-    record: stored,
-    everything: true,
-  });
+  const observed = await host.observe(undoRequest(stored));
   const { steps, refusals } = planUndo(stored, observed);
   const refused = refusalError(observed.root || dryRun ? refusals : [NEEDS_ROOT]);
   if (refused !== undefined) throw refused;
@@ -222,6 +300,7 @@ async function takeBack(host: SetupHost, options: SetupOptions, dryRun: boolean)
       ...(reason === undefined ? {} : { reason }),
     });
   }
+  await host.removeGuestPolicy();
   await host.removeRecord(record.createdFolders);
   return { recorded: true, steps };
 }
@@ -252,4 +331,32 @@ export async function restoreNetwork(host: SetupHost): Promise<RestoreResult> {
     await setUp(host, settings, { onProgress });
     return { recorded: true, restored };
   });
+}
+
+/** How what a complete set-up recorded is found. */
+export interface SetupCondition {
+  /** `absent`: nothing is recorded. `busy`: a set-up or an undo is at work, or was ended in the middle; then nothing is judged. */
+  readonly state: "absent" | "busy" | "complete";
+  /** What {@link restoreNetwork} would put back, LAN bridges apart, in a few words each. */
+  readonly missing: readonly string[];
+  /** The kernel tells nobody when these firewall rules change: who wants to know must look. */
+  readonly untold: boolean;
+}
+
+/**
+ * Looks whether what set-up recorded is whole. Changes nothing, and keeps nobody waiting, least of all a set-up or an undo.
+ *
+ * @throws VolantError when the record can't be read
+ */
+export async function inspectSetup(host: SetupHost): Promise<SetupCondition> {
+  const record = await host.readRecord();
+  if (record === undefined) return { state: "absent", missing: [], untold: false };
+  if (record.state !== "applied") return { state: "busy", missing: [], untold: false };
+  const settings = checkSettings({ ...record.settings, serviceFile: "" });
+  const observed = await host.observe({ ...setupRequest(settings, record), forwardingKnown: true });
+  const { firewall } = observed;
+  const untold = firewall.state === "usable" && firewall.untold === true;
+  // A set-up that lives in another network namespace is none of this one's.
+  const missing = observed.recordedNamespaceAlive ? [] : missingParts(settings, observed, record);
+  return { state: "complete", missing, untold };
 }

@@ -1,14 +1,28 @@
 /** What set-up needs of a host. The Linux host is one; tests have another that lives in memory. */
+import type { NftTable } from "./nft-table.ts";
 import type { ObservedHost } from "./observed.ts";
 import type { FirewallRule, Operation } from "./operation.ts";
 import type { SetupRecord } from "./record.ts";
 
+/** What of the firewall is asked for, and for which bridge other chains are judged. */
+export type FirewallRequest =
+  | { readonly kind: "iptables"; readonly bridge: string; readonly rules: readonly FirewallRule[] }
+  | { readonly kind: "nftables"; readonly bridge: string; readonly table: NftTable };
+
 export interface ObserveRequest {
-  /** Rules whose presence is asked for. */
-  readonly rules: readonly FirewallRule[];
+  readonly firewall: FirewallRequest;
   /** The unit's file; empty when there is none to look at. */
   readonly serviceFile: string;
+  /** Links whose addresses and routes are asked for; `judge` asks as well whether it can be moved to a bridge. */
+  readonly stations: readonly { readonly name: string; readonly judge: boolean }[];
   readonly record: SetupRecord | undefined;
+  /** Settings that are asked for by name, as paths below /proc/sys. */
+  readonly sysctls: readonly string[];
+  /**
+   * What forwarding changes is known, or of no account, as long as the record is of this kernel: then not all settings of all links need be read, of which
+   * there are dozens a tap.
+   */
+  readonly forwardingKnown: boolean;
   /** Look also at what only an undo needs: settings that forwarding changed while it is on, chains while all rules are there. */
   readonly everything: boolean;
 }
@@ -25,6 +39,11 @@ export interface SetupHost {
   writeRecord(record: SetupRecord): Promise<void>;
   /** Folders that {@link writeRecord} would have to make, the outermost first. */
   missingFolders(): Promise<readonly string[]>;
+  /**
+   * Removes the rules that hold guests, and what their frames go through, unless a VM of any installation depends on them. They
+   * are of volantd's making and in no record.
+   */
+  removeGuestPolicy(): Promise<void>;
   /** Removes the record, and those of the folders that are empty. */
   removeRecord(createdFolders: readonly string[]): Promise<void>;
   /** Runs the work while no other set-up of this work folder runs. */

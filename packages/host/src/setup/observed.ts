@@ -1,4 +1,7 @@
 /** What set-up looks at before it decides: plain data. A part that could not be looked at is undefined. */
+import type { ForwardChain } from "./forward-chains.ts";
+import type { ObservedStation } from "./lan.ts";
+import type { ObservedTable } from "./nft-table.ts";
 
 export interface ObservedLink {
   readonly name: string;
@@ -42,18 +45,25 @@ export interface ObservedChain {
   readonly policy: string | undefined;
 }
 
+/** By the firewall that was asked for. */
 export type ObservedFirewall =
   | { readonly state: "missing" }
-  /** iptables is there, and fails: for want of root, or because the kernel lacks a part. */
+  /** The program is there, and fails: for want of root, or because the kernel lacks a part. */
   | { readonly state: "unusable"; readonly reason: string }
   | {
       readonly state: "usable";
-      /** Keys (ruleKey) of the managed rules that are in place. */
+      /** iptables: keys (ruleKey) of the managed rules that are in place. */
       readonly rules: readonly string[];
+      /** iptables: the kernel tells nobody when these rules change, since they are the legacy iptables'. Absent where nobody asked. */
+      readonly untold?: boolean;
       /** IPv4 tables and chains, where nft can tell; iptables by itself can't. */
       readonly containers:
         | { readonly tables: readonly string[]; readonly chains: readonly ObservedChain[] }
         | undefined;
+      /** nftables: our table; undefined when it is not there. */
+      readonly table: ObservedTable | undefined;
+      /** Chains of other tables that decide on forwarded packets, too; undefined where nobody looked, or nft can't tell. */
+      readonly otherChains: readonly ForwardChain[] | undefined;
     };
 
 export interface ObservedService {
@@ -79,8 +89,13 @@ export interface ObservedHost {
   /** Other network namespaces that the record names still exist: what it tells of is there, not here. */
   readonly recordedNamespaceAlive: boolean;
   readonly network: ObservedNetwork | undefined;
-  /** Forwarding and every net/ipv4/conf setting, by path below /proc/sys; only forwarding when it is already on and no more was asked for. */
+  /**
+   * Forwarding and every net/ipv4/conf setting, by path below /proc/sys; when it is already on, only forwarding and those that were asked for by
+   * name, unless everything was.
+   */
   readonly sysctls: Readonly<Record<string, string>>;
+  /** Those that were asked for, by name, and are there. */
+  readonly stations: Readonly<Record<string, ObservedStation>>;
   readonly firewall: ObservedFirewall;
   readonly service: ObservedService;
 }

@@ -128,13 +128,21 @@ test("a default route on the bridge is refused", async () => {
 test("what can't be looked at is planned as absent; for root a missing iptables is a refusal", async () => {
   const host = new ModelHost(modelState());
   const settings = checkSettings(setupRequest());
-  const seen = await host.observe({ rules: [], serviceFile: "", record: undefined, everything: false });
+  const seen = await host.observe({
+    firewall: { kind: "iptables", bridge: "vbr0", rules: [] },
+    serviceFile: "",
+    stations: [],
+    record: undefined,
+    sysctls: [],
+    forwardingKnown: false,
+    everything: false,
+  });
   const blind = { ...seen, root: false, network: undefined, sysctls: {}, firewall: { state: "missing" as const } };
   const plan = planSetup(settings, blind, undefined);
   assert.deepEqual(plan.refusals, []);
   assert.ok(plan.actions.every((action) => action.needed));
   const root = planSetup(settings, { ...blind, root: true }, undefined);
-  assert.equal(root.refusals[0]?.hint, "apt-get install iptables");
+  assert.equal(root.refusals[0]?.hint, "apt-get install iptables, or use --firewall nftables");
 });
 
 test("a host that is set up with other addresses must be undone first", async () => {

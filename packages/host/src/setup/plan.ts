@@ -3,11 +3,13 @@ import { basename } from "node:path";
 import type { ErrorCode } from "@volant/contract";
 import { blockOf, blocksOverlap, formatBlock, parseCidr, parseIpv4 } from "../ipv4.ts";
 import type { ObservedHost, ObservedLink, ObservedNetwork } from "./observed.ts";
-import { FORWARDING, ruleKey } from "./operation.ts";
-import type { FirewallRule, Operation } from "./operation.ts";
-import { findEffect, refreshRecord } from "./record.ts";
+import type { RecordedLan } from "./lan.ts";
+import { FORWARDING } from "./operation.ts";
+import type { Operation } from "./operation.ts";
+import { firewallNotes, planFirewall, refuseFirewall } from "./plan-firewall.ts";
+import { planLans } from "./plan-lan.ts";
+import { findEffect, firewallOf, knownForwarding, linkForwarding, madeLanBridges, refreshRecord } from "./record.ts";
 import type { Effect, SetupRecord } from "./record.ts";
-import { managedRules } from "./rules.ts";
 import { bridgeAlias, bridgeMac } from "./settings.ts";
 import type { SetupSettings } from "./settings.ts";
 import { serviceUnit } from "./unit.ts";
@@ -43,6 +45,8 @@ export interface SetupPlan {
   readonly notes: readonly string[];
   /** Files that are not written because this host has no use for them, for those who want to see or place them by hand. */
   readonly unwritten: readonly UnwrittenFile[];
+  /** The LAN bridges that the record is to tell of. */
+  readonly lans: readonly RecordedLan[];
 }
 
 /** Whether the link is the bridge that this set-up made. */
@@ -61,28 +65,31 @@ export function isOwnBridge(
 /** Compares the settings with the host and the record of earlier set-ups. */
 export function planSetup(settings: SetupSettings, observed: ObservedHost, stored: SetupRecord | undefined): SetupPlan {
   const record = stored === undefined ? undefined : refreshRecord(stored, observed.kernel);
+  const kind = firewallOf(settings, record);
   const refusals = [
     ...refuseRecord(settings, observed, stored),
     ...refuseOverlaps(settings, observed.network),
-    ...refuseFirewall(observed),
+    ...refuseFirewall(kind, observed),
   ];
   const notes: string[] = [];
   if (observed.network === undefined) notes.push("the host's links can't be listed: planned as if there were none");
-  if (observed.firewall.state === "unusable" && !observed.root) {
-    notes.push("only root can see the firewall's rules: planned as if there were none");
-  }
+  notes.push(...firewallNotes(settings.bridge, observed));
 
   const bridge = planBridge(settings, observed, record);
   refusals.push(...bridge.refusals);
-  const service = planService(settings, observed, record);
-  notes.push(...service.notes);
+  const lan = planLans(settings, observed, record);
+  refusals.push(...lan.refusals);
+  const service = planService({ ...settings, firewall: kind }, observed, record);
+  notes.push(...lan.notes, ...service.notes);
   const actions = [
     ...bridge.actions,
-    planForwarding(observed),
-    ...managedRules(settings).map((rule) => ({ ...planRule(settings, rule, observed), ours: bridge.own })),
+    ...planForwarding(observed, record),
+    ...planFirewall(kind, settings, madeLanBridges(lan.lans), observed, bridge.own),
     ...service.actions,
+    // Last: until here the host's own way to the network is as it was.
+    ...lan.actions,
   ];
-  return { actions, refusals, notes, unwritten: service.unwritten };
+  return { actions, refusals, notes, unwritten: service.unwritten, lans: lan.lans };
 }
 
 function refuseRecord(settings: SetupSettings, observed: ObservedHost, record: SetupRecord | undefined): Refusal[] {
@@ -92,7 +99,13 @@ function refuseRecord(settings: SetupSettings, observed: ObservedHost, record: S
     return [{ code: "wrong_state", message: "an undo was ended in the middle", hint: "finish it: volar setup --undo" }];
   }
   if (observed.recordedNamespaceAlive) return [otherNamespace(record)];
-  const { bridge, subnet, hostIp } = record.settings;
+  const { bridge, subnet, hostIp, firewall } = record.settings;
+  if (settings.firewall !== undefined && settings.firewall !== firewall) {
+    const message = `this host is set up with ${firewall}, and ${settings.firewall} was asked for`;
+    return [
+      { code: "wrong_state", message, hint: `undo it first (volar setup --undo --work-dir ${settings.workDir})` },
+    ];
+  }
   if (bridge === settings.bridge && subnet === settings.subnet && hostIp === settings.hostIp) return [];
   const message = `this host is set up with bridge ${bridge}, subnet ${subnet} and host address ${hostIp} already`;
   return [{ code: "wrong_state", message, hint }];
@@ -147,16 +160,6 @@ function refuseOverlaps(settings: SetupSettings, network: ObservedNetwork | unde
     });
   }
   return refusals;
-}
-
-function refuseFirewall({ firewall, root }: ObservedHost): Refusal[] {
-  if (firewall.state === "missing" && root) {
-    return [{ code: "not_ready", message: "there is no iptables on this host", hint: "apt-get install iptables" }];
-  }
-  if (firewall.state === "unusable" && root) {
-    return [{ code: "not_ready", message: `iptables does not work on this host: ${firewall.reason}` }];
-  }
-  return [];
 }
 
 function planBridge(
@@ -236,36 +239,37 @@ function planBridge(
   return { actions, refusals, own };
 }
 
-function planForwarding(observed: ObservedHost): SetupAction {
+function planForwarding(observed: ObservedHost, record: SetupRecord | undefined): SetupAction[] {
   const sysctls = Object.entries(observed.sysctls).map(([name, before]) => [name, { before }] as const);
-  return {
-    title: "IPv4 forwarding",
-    needed: observed.sysctls[FORWARDING] !== "1",
-    operations: [{ kind: "enable_forwarding" }],
-    effect: { kind: "forwarding", sysctls: Object.fromEntries(sysctls) },
-  };
+  const isOn = observed.sysctls[FORWARDING] === "1";
+  // The switch for all sets those of the links, too. What is recorded of it tells what each of them was before.
+  const links = isOn ? linkForwarding(record, observed.sysctls).filter((name) => observed.sysctls[name] === "0") : [];
+  return [
+    {
+      title: "IPv4 forwarding",
+      needed: !isOn,
+      operations: [{ kind: "enable_forwarding" }],
+      // Once it has been turned on by us, what it was before that is what counts.
+      effect: knownForwarding(record) ?? { kind: "forwarding", sysctls: Object.fromEntries(sysctls) },
+    },
+    ...links.map((name): SetupAction => {
+      const [, , , link = ""] = name.split("/");
+      const operations: Operation[] = [{ kind: "set_sysctl", name, value: "1" }];
+      return { title: `IPv4 forwarding of ${link}`, needed: true, operations, effect: undefined };
+    }),
+  ];
 }
 
-function ruleTitle(settings: SetupSettings, rule: FirewallRule): string {
-  if (rule.table === "nat") return `masquerade of ${settings.subnet} leaving by other links than ${settings.bridge}`;
-  return `forwarding ${rule.match[0] === "-i" ? "from" : "to"} ${settings.bridge} accepted`;
-}
-
-function planRule(settings: SetupSettings, rule: FirewallRule, { firewall }: ObservedHost): SetupAction {
-  const usable = firewall.state === "usable" ? firewall : undefined;
-  const containers = usable?.containers;
-  const effect: Effect = {
-    kind: "rule",
-    rule: { ...rule, match: [...rule.match] },
-    tableExisted: containers?.tables.includes(rule.table) ?? null,
-    chainExisted: containers?.chains.some(({ table, name }) => table === rule.table && name === rule.chain) ?? null,
-  };
-  return {
-    title: ruleTitle(settings, rule),
-    needed: usable?.rules.includes(ruleKey(rule)) !== true,
-    operations: [{ kind: "insert_rule", rule }],
-    effect,
-  };
+/** What guests need of the host and is not in place, in a few words each: the managed bridge, forwarding, the firewall. LAN bridges are apart. */
+export function missingParts(settings: SetupSettings, observed: ObservedHost, stored: SetupRecord): string[] {
+  const record = refreshRecord(stored, observed.kernel);
+  const bridge = planBridge(settings, observed, record);
+  const actions = [
+    ...bridge.actions,
+    ...planForwarding(observed, record),
+    ...planFirewall(firewallOf(settings, record), settings, madeLanBridges(record.lans), observed, bridge.own),
+  ];
+  return actions.flatMap(({ title, needed }) => (needed ? [title] : []));
 }
 
 function planService(

@@ -4,15 +4,18 @@
  */
 import { VolantError, checkSchema } from "@volant/contract";
 import { Type, type Static } from "typebox";
+import { RecordedLan } from "./lan.ts";
 import type { KernelIdentity } from "./observed.ts";
-import { ruleKey } from "./operation.ts";
+import { FORWARDING, ruleKey } from "./operation.ts";
+import { DEFAULT_FIREWALL } from "./settings.ts";
+import type { FirewallKind, SetupSettings } from "./settings.ts";
 
 const closed = { additionalProperties: false } as const;
 
 const Rule = Type.Object(
   {
-    table: Type.Union([Type.Literal("nat"), Type.Literal("filter")]),
-    chain: Type.Union([Type.Literal("POSTROUTING"), Type.Literal("FORWARD")]),
+    table: Type.Union([Type.Literal("nat"), Type.Literal("filter"), Type.Literal("raw")]),
+    chain: Type.Union([Type.Literal("POSTROUTING"), Type.Literal("FORWARD"), Type.Literal("PREROUTING")]),
     match: Type.Array(Type.String()),
   },
   closed,
@@ -44,6 +47,19 @@ const Effect = Type.Union([
     },
     closed,
   ),
+  /** A LAN bridge of our making, with its card's MAC. */
+  Type.Object({ kind: Type.Literal("lan_bridge"), link: Type.String(), mac: Type.String() }, closed),
+  /** A card that was put on such a bridge, with `disable_ipv6` as it was; null without IPv6. */
+  Type.Object(
+    {
+      kind: Type.Literal("lan_card"),
+      link: Type.String(),
+      bridge: Type.String(),
+      ipv6Disabled: Type.Union([Type.String(), Type.Null()]),
+    },
+    closed,
+  ),
+  Type.Object({ kind: Type.Literal("nft_table"), name: Type.String(), comment: Type.String() }, closed),
   Type.Object({ kind: Type.Literal("rule"), rule: Rule, tableExisted: Existed, chainExisted: Existed }, closed),
   Type.Object(
     {
@@ -60,7 +76,16 @@ const Effect = Type.Union([
 export type Effect = Static<typeof Effect>;
 
 /** The kinds of effect that live in the kernel, and end with it. */
-const KERNEL_EFFECTS: ReadonlySet<Effect["kind"]> = new Set(["bridge", "up", "address", "forwarding", "rule"]);
+const KERNEL_EFFECTS: ReadonlySet<Effect["kind"]> = new Set([
+  "bridge",
+  "up",
+  "address",
+  "forwarding",
+  "rule",
+  "nft_table",
+  "lan_bridge",
+  "lan_card",
+]);
 
 const Settings = Type.Object(
   {
@@ -76,6 +101,7 @@ const Settings = Type.Object(
     volantdProgram: Type.String(),
     volarProgram: Type.String(),
     adopt: Type.Boolean(),
+    firewall: Type.Union([Type.Literal("iptables"), Type.Literal("nftables")]),
   },
   closed,
 );
@@ -91,6 +117,8 @@ const Record = Type.Object(
     kernel: Type.Object({ bootId: Type.String(), networkNamespace: Type.String() }, closed),
     /** Folders made for the record itself, the outermost first. */
     createdFolders: Type.Array(Type.String()),
+    /** What VMs in mode `dhcp` may join, besides the managed bridge. What is said of a card is what is put back after a reboot. */
+    lans: Type.Array(RecordedLan),
     /** In the order in which they were brought about. */
     effects: Type.Array(Effect),
   },
@@ -101,18 +129,21 @@ export type SetupRecord = Static<typeof Record>;
 /** The record's file, in the work folder. */
 export const RECORD_FILE = "setup.json";
 
+/** Settings that may leave the firewall to what is recorded. */
+export type SettingsToRecord = Omit<SetupRecord["settings"], "firewall"> & Pick<SetupSettings, "firewall">;
+
 /** Just the settings that a record holds, in its order: two that say the same are the same text as JSON. */
-export function recordedSettings(settings: SetupRecord["settings"]): SetupRecord["settings"] {
+export function recordedSettings(settings: SettingsToRecord): SetupRecord["settings"] {
   const { bridge, subnet, hostIp, runtimeDir, logDir, workDir, bzImage, vmlinux, serviceFile } = settings;
-  const { volantdProgram, volarProgram, adopt } = settings;
+  const { volantdProgram, volarProgram, adopt, firewall = DEFAULT_FIREWALL } = settings;
   const network = { bridge, subnet, hostIp };
   const files = { runtimeDir, logDir, workDir, bzImage, vmlinux, serviceFile, volantdProgram, volarProgram };
-  return { ...network, ...files, adopt };
+  return { ...network, ...files, adopt, firewall };
 }
 
 /** A record without effects. */
 export function emptyRecord(
-  settings: SetupRecord["settings"],
+  settings: SettingsToRecord,
   kernel: KernelIdentity,
   createdFolders: readonly string[],
 ): SetupRecord {
@@ -122,6 +153,7 @@ export function emptyRecord(
     settings: recordedSettings(settings),
     kernel: { ...kernel },
     createdFolders: [...createdFolders],
+    lans: [],
     effects: [],
   };
 }
@@ -148,11 +180,19 @@ export function parseRecord(text: string, path: string): SetupRecord {
     );
   }
   try {
-    return checkSchema(Record, value, `the record of the host's set-up, ${path},`);
+    return checkSchema(Record, withLaterFields(value), `the record of the host's set-up, ${path},`);
   } catch (cause) {
     if (!(cause instanceof VolantError)) throw cause;
     throw new VolantError("wrong_state", cause.message, { hint, cause });
   }
+}
+
+/** A record from before there were these choices: there was iptables, and no LAN. */
+function withLaterFields(value: unknown): unknown {
+  if (typeof value !== "object" || value === null || !("settings" in value)) return value;
+  const { settings } = value;
+  if (typeof settings !== "object" || settings === null) return value;
+  return { lans: [], ...value, settings: { firewall: "iptables", ...settings } };
 }
 
 /** The record as its file holds it. */
@@ -166,11 +206,15 @@ export function effectKey(effect: Effect): string {
     case "bridge":
     case "adopted_bridge":
     case "up":
+    case "lan_bridge":
+    case "lan_card":
       return `${effect.kind} ${effect.link}`;
     case "address":
       return `address ${effect.address}/${effect.prefixLength} ${effect.link}`;
     case "forwarding":
       return "forwarding";
+    case "nft_table":
+      return `nft_table ${effect.name}`;
     case "rule":
       return `rule ${ruleKey(effect.rule)}`;
     case "file":
@@ -180,6 +224,54 @@ export function effectKey(effect: Effect): string {
   }
 }
 
+/** The firewall that a set-up works with: the one that was asked for, else the one that the host is set up with. */
+export function firewallOf(settings: Pick<SetupSettings, "firewall">, record: SetupRecord | undefined): FirewallKind {
+  return settings.firewall ?? record?.settings.firewall ?? DEFAULT_FIREWALL;
+}
+
+/** Names of the LAN bridges that set-up made: whose frames the firewall must let pass. */
+export function madeLanBridges(lans: readonly RecordedLan[]): string[] {
+  return lans.flatMap(({ bridge, card }) => (card === null ? [] : [bridge]));
+}
+
+/** What is recorded of forwarding, once set-up has turned it on and seen what that changed; undefined before, and once an undo has begun. */
+export function knownForwarding(
+  record: SetupRecord | undefined,
+): (Effect & { readonly kind: "forwarding" }) | undefined {
+  const effect = findEffect(record, "forwarding");
+  if (effect?.kind !== "forwarding" || effect.restoring !== undefined) return undefined;
+  return effect.sysctls[FORWARDING]?.after === "1" ? effect : undefined;
+}
+
+/** The switch for forwarding of links that come later (ip-sysctl.rst, conf/default). */
+const LATER_FORWARDING = "net/ipv4/conf/default/forwarding";
+
+/** Names (below /proc/sys) of the links' own switches for forwarding that {@link linkForwarding} judges by. */
+export function judgedForwarding(record: SetupRecord | undefined): string[] {
+  if (record === undefined) return [];
+  return [...new Set([LATER_FORWARDING, `net/ipv4/conf/${record.settings.bridge}/forwarding`, ...switched(record)])];
+}
+
+/** Those that set-up turned on. */
+function switched(record: SetupRecord): string[] {
+  const effect = findEffect(record, "forwarding");
+  return Object.entries(effect?.kind === "forwarding" ? effect.sysctls : {}).flatMap(([name, { after }]) =>
+    // That of all links is the switch itself.
+    /^net\/ipv4\/conf\/(?!all\/)[^/]+\/forwarding$/.test(name) && after === "1" ? [name] : [],
+  );
+}
+
+/**
+ * Names of those that are to be on: which set-up turned on, and that of the managed bridge it made, where links have it from their beginning. Others are the
+ * administrator's.
+ */
+export function linkForwarding(record: SetupRecord | undefined, sysctls: Readonly<Record<string, string>>): string[] {
+  if (record === undefined) return [];
+  const { bridge } = record.settings;
+  const hasIt = findEffect(record, `bridge ${bridge}`) !== undefined && sysctls[LATER_FORWARDING] === "1";
+  return [...new Set([...(hasIt ? [`net/ipv4/conf/${bridge}/forwarding`] : []), ...switched(record)])];
+}
+
 /** The record's effect of that key. */
 export function findEffect(record: SetupRecord | undefined, key: string): Effect | undefined {
   return record?.effects.find((effect) => effectKey(effect) === key);
@@ -187,7 +279,7 @@ export function findEffect(record: SetupRecord | undefined, key: string): Effect
 
 /** What was there before both: a repeated effect must not take our own first one for what it found. */
 function mergeEffects(old: Effect | undefined, next: Effect): Effect {
-  if (old === undefined) return next;
+  if (old === undefined || old.kind === "lan_card") return old ?? next;
   if (old.kind === "rule" && next.kind === "rule") {
     return {
       ...next,

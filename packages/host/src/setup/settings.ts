@@ -13,6 +13,7 @@ import {
   parseIpv4,
 } from "../ipv4.ts";
 import type { Ipv4Block } from "../ipv4.ts";
+import type { LanRequest } from "./lan.ts";
 
 /** Settings as flags and environment variables give them. */
 export interface SetupRequest {
@@ -34,11 +35,20 @@ export interface SetupRequest {
   readonly volarProgram: string;
   /** Use a bridge of that name that someone else made. */
   readonly adopt: boolean;
+  /** Undefined: as recorded, else {@link DEFAULT_FIREWALL}. */
+  readonly firewall?: FirewallKind | undefined;
+  /** LAN bridges that are to be there besides those that are recorded. */
+  readonly lans?: readonly LanRequest[];
 }
+
+/** What the firewall's rules are written with. */
+export type FirewallKind = "iptables" | "nftables";
+export const DEFAULT_FIREWALL: FirewallKind = "iptables";
 
 /** A request that passed {@link checkSettings}: every path is absolute, the addresses fit each other. */
 export interface SetupSettings extends SetupRequest {
   readonly block: Ipv4Block;
+  readonly lans: readonly LanRequest[];
 }
 
 /** An interface's name holds at most 15 bytes: IFNAMSIZ is 16 with the closing zero (linux/if.h). */
@@ -58,22 +68,26 @@ function invalid(message: string, hint?: string): VolantError {
  * @throws VolantError `invalid`
  */
 export function checkBridgeName(name: string): string {
-  const shown = JSON.stringify(name);
   if (name === "") throw invalid("the bridge needs a name, and it is empty", "set --bridge or VOLANT_BRIDGE");
+  return checkLinkName("bridge", name);
+}
+
+function checkLinkName(what: string, name: string): string {
+  const shown = JSON.stringify(name);
   if (Buffer.byteLength(name) > MAX_LINK_NAME_BYTES) {
     throw invalid(
-      `the bridge name ${shown} is ${Buffer.byteLength(name)} bytes long, and Linux allows ${MAX_LINK_NAME_BYTES}`,
+      `the ${what} name ${shown} is ${Buffer.byteLength(name)} bytes long, and Linux allows ${MAX_LINK_NAME_BYTES}`,
     );
   }
   // `+` at the end is a wildcard to iptables; a leading `-` would be read as an option.
   if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(name)) {
     throw invalid(
-      `the bridge name ${shown} must be made of letters, digits, "_", "." and "-", and not start with "." or "-"`,
+      `the ${what} name ${shown} must be made of letters, digits, "_", "." and "-", and not start with "." or "-"`,
     );
   }
   // These name all interfaces at once under /proc/sys/net/ipv4/conf, and lo is never a bridge.
   if (["all", "default", "lo"].includes(name))
-    throw invalid(`the bridge can't be called ${shown}: Linux uses that name`);
+    throw invalid(`the ${what} can't be called ${shown}: Linux uses that name`);
   return name;
 }
 
@@ -153,7 +167,27 @@ export function checkSettings(request: SetupRequest): SetupSettings {
     checkProgram("volantd program", request.volantdProgram);
     checkProgram("volar program", request.volarProgram);
   }
-  return { ...request, block };
+  const { firewall, lans = [] } = request;
+  if (firewall !== undefined && !["iptables", "nftables"].includes(firewall)) {
+    throw invalid(`the firewall ${JSON.stringify(firewall)} does not exist: use iptables or nftables`);
+  }
+  checkLans(request.bridge, lans);
+  return { ...request, lans, block };
+}
+
+function checkLans(managed: string, lans: readonly LanRequest[]): void {
+  for (const { bridge, card } of lans) {
+    checkLinkName("LAN bridge", bridge);
+    if (card !== null) checkLinkName("network card", card);
+    if (bridge === managed) {
+      const hint = "choose another name with --lan-name";
+      throw invalid(`${bridge} is the managed bridge, which is no LAN's`, hint);
+    }
+    if (card === managed || card === bridge) throw invalid(`a bridge can't be made on itself, ${card}`);
+    if (lans.some((other) => other.bridge === bridge && other.card !== card)) {
+      throw invalid(`the LAN bridge ${bridge} is named twice`);
+    }
+  }
 }
 
 /**

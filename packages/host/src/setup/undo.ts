@@ -1,4 +1,5 @@
 /** What must change for the host to be as it was before set-up: decided from the record and from what is there now. No I/O. */
+import { furtherLinks, parseFurtherAlias } from "./further.ts";
 import type { ObservedHost, ObservedLink } from "./observed.ts";
 import { FORWARDING, ruleKey } from "./operation.ts";
 import type { FirewallRule, Operation } from "./operation.ts";
@@ -6,6 +7,7 @@ import { isOwnBridge, otherNamespace } from "./plan.ts";
 import type { Refusal } from "./plan.ts";
 import { effectKey, findEffect, isStale } from "./record.ts";
 import type { Effect, SetupRecord } from "./record.ts";
+import { foreignLanPorts, undoLan } from "./undo-lan.ts";
 
 export interface UndoStep {
   /** What goes, in a few words. */
@@ -36,17 +38,30 @@ export function planUndo(record: SetupRecord, observed: ObservedHost): UndoPlan 
   if (observed.network === undefined) {
     refusals.push({ code: "not_ready", message: "the host's links can't be listed, so nothing can be undone safely" });
   }
-  const rules = record.effects.some((effect) => effect.kind === "rule");
+  const rules = record.effects.some(({ kind }) => kind === "rule" || kind === "nft_table");
   if (rules && observed.firewall.state !== "usable" && !isStale(record, observed.kernel)) {
     const { firewall } = observed;
-    const why = firewall.state === "missing" ? "there is no iptables on this host any more" : firewall.reason;
-    const hint = "apt-get install iptables";
+    const program = record.settings.firewall === "nftables" ? "nft" : "iptables";
+    const why = firewall.state === "missing" ? `there is no ${program} on this host any more` : firewall.reason;
+    const hint = `apt-get install ${record.settings.firewall}`;
     refusals.push({ code: "not_ready", message: `the firewall's rules can't be removed: ${why}`, hint });
   }
   const steps = record.effects.toReversed().map((effect) => {
     return { ...undoEffect(effect, record, observed), key: effectKey(effect) };
   });
-  return { steps, refusals };
+  return { steps: [...undoFurther(record, observed), ...steps], refusals };
+}
+
+/** Further bridges, which are of volantd's making and in no record: empty by now, and first, as they hang on the bridge. */
+function undoFurther(record: SetupRecord, observed: ObservedHost): UndoStep[] {
+  const links = observed.network?.links ?? [];
+  const { bridge } = record.settings;
+  const parts = [...furtherLinks(links, bridge, "trunk"), ...furtherLinks(links, bridge)];
+  return [...Map.groupBy(parts, ({ alias }) => parseFurtherAlias(alias)?.number)].map(([number, own]) => {
+    // A trunk's other end goes with the first.
+    const operations = own.map(({ name }): Operation => ({ kind: "delete_link", link: name }));
+    return { ...undo(`further bridge ${number} of ${bridge}`, operations), key: `further ${number}` };
+  });
 }
 
 function findBridge(record: SetupRecord, observed: ObservedHost): ObservedLink | undefined {
@@ -54,23 +69,37 @@ function findBridge(record: SetupRecord, observed: ObservedHost): ObservedLink |
 }
 
 function refusePorts(record: SetupRecord, observed: ObservedHost): Refusal[] {
+  const lans = foreignLanPorts(record, observed).map(({ bridge, ports }) => portsRefusal(bridge, ports));
+  const links = observed.network?.links ?? [];
+  const trunks = new Set(furtherLinks(links, record.settings.bridge, "trunk"));
+  const portsOf = (bridge: ObservedLink) => links.filter((link) => link.master === bridge.index && !trunks.has(link));
+  const further = furtherLinks(links, record.settings.bridge).map((bridge) => [bridge, portsOf(bridge)] as const);
   const bridge = findBridge(record, observed);
-  if (bridge === undefined) return [];
-  const own = isOwnBridge(bridge, record.settings, record);
-  const ports = (observed.network?.links ?? [])
-    .filter(({ master }) => master === bridge.index)
-    // An adopted bridge stays, and so may its other ports.
-    .filter(({ alias }) => own || alias?.startsWith("volant:") === true)
-    .map(({ name }) => name);
-  if (ports.length === 0) return [];
-  const shown = ports.length > 5 ? `${ports.slice(0, 5).join(", ")} and ${ports.length - 5} more` : ports.join(", ");
+  const own = bridge !== undefined && isOwnBridge(bridge, record.settings, record);
+  // An adopted bridge stays, and so may its other ports.
+  const ports = (bridge === undefined ? [] : portsOf(bridge)).filter(
+    ({ alias }) => own || alias?.startsWith("volant:") === true,
+  );
+  const all = bridge === undefined ? further : [[bridge, ports] as const, ...further];
+  const taken = all.filter(([, links]) => links.length > 0);
   return [
-    {
-      code: "in_use",
-      message: `the bridge ${bridge.name} still has ${ports.length === 1 ? "the port" : "ports"} ${shown}`,
-      hint: "delete the VMs first (volar vms list, volar vms delete), and take other ports off it",
-    },
+    ...taken.map(([{ name }, links]) =>
+      portsRefusal(
+        name,
+        links.map((port) => port.name),
+      ),
+    ),
+    ...lans,
   ];
+}
+
+function portsRefusal(bridge: string, ports: readonly string[]): Refusal {
+  const shown = ports.length > 5 ? `${ports.slice(0, 5).join(", ")} and ${ports.length - 5} more` : ports.join(", ");
+  return {
+    code: "in_use",
+    message: `the bridge ${bridge} still has ${ports.length === 1 ? "the port" : "ports"} ${shown}`,
+    hint: "delete the VMs first (volar vms list, volar vms delete), and take other ports off it",
+  };
 }
 
 function undo(title: string, operations: readonly Operation[]): Outcome {
@@ -116,6 +145,11 @@ function undoEffect(effect: Effect, record: SetupRecord, observed: ObservedHost)
     }
     case "forwarding":
       return undoForwarding(effect, record, observed);
+    case "lan_bridge":
+    case "lan_card":
+      return undoLan(effect, record, observed);
+    case "nft_table":
+      return undoTable(effect, observed);
     case "rule":
       return undoRule(effect, record, observed);
     case "file": {
@@ -179,6 +213,15 @@ export function forwardingTargets(
     targets[name] = ours ? source.before : value;
   }
   return targets;
+}
+
+function undoTable({ name, comment }: Effect & { kind: "nft_table" }, { firewall }: ObservedHost): Outcome {
+  const title = `table ip ${name}`;
+  if (firewall.state !== "usable" || firewall.table === undefined) return gone(title);
+  const done = undo(title, [{ kind: "delete_nft_table", name, comment }]);
+  return firewall.table.foreign
+    ? { ...done, reason: "what someone else put into it stays, and the table with it" }
+    : done;
 }
 
 function undoRule(effect: Effect & { kind: "rule" }, record: SetupRecord, { firewall }: ObservedHost): Outcome {

@@ -19,6 +19,7 @@ test("the unit carries every setting, restores the network first, and never stop
     'Environment="VOLANT_WORK_DIR=/var/lib/volant"',
     'Environment="VOLANT_KERNEL_BZIMAGE=/var/lib/volant/kernel/bzImage"',
     'Environment="VOLANT_KERNEL_VMLINUX=/var/lib/volant/kernel/vmlinux"',
+    'Environment="VOLANT_FIREWALL=iptables"',
     'ExecStartPre=-"/opt/volant/bin/volar" setup --service-file ""',
     'ExecStart="/opt/volant/bin/volantd"',
     "KillMode=process",

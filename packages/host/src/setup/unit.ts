@@ -1,4 +1,5 @@
 /** The systemd unit that runs volantd and restores the network at boot. No I/O. */
+import { DEFAULT_FIREWALL } from "./settings.ts";
 import type { SetupSettings } from "./settings.ts";
 
 /** Settings that the unit hands to both programs, in the contract's order. */
@@ -12,6 +13,7 @@ export function serviceEnvironment(settings: SetupSettings): readonly (readonly 
     ["VOLANT_WORK_DIR", settings.workDir],
     ["VOLANT_KERNEL_BZIMAGE", settings.bzImage],
     ["VOLANT_KERNEL_VMLINUX", settings.vmlinux],
+    ["VOLANT_FIREWALL", settings.firewall ?? DEFAULT_FIREWALL],
   ];
 }
 

@@ -32,7 +32,7 @@ export const healthyFirewall: SeenFirewall = {
   acceptFrom: true,
   acceptTo: true,
   forwardPolicy: "ACCEPT",
-  dropBeforeOurs: false,
+  droppedBy: undefined,
   otherChains: [],
   frontends: [],
 };
@@ -44,11 +44,22 @@ export function doctorView(change: Partial<DoctorView> = {}): DoctorView {
   if (cidr === undefined) throw new Error("the tests' subnet is none");
   return {
     root: true,
-    settings: { bridge, subnet, hostIp, workDir, runtimeDir, bzImage, block: blockOf(cidr.address, cidr.prefixLength) },
+    managed: true,
+    settings: {
+      bridge,
+      subnet,
+      hostIp,
+      workDir,
+      runtimeDir,
+      bzImage,
+      firewall: "iptables",
+      block: blockOf(cidr.address, cidr.prefixLength),
+    },
     record: { ...emptyRecord(settings, kernel, []), state: "applied" },
     network: healthyNetwork,
     sysctls: { "net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1" },
     firewall: healthyFirewall,
+    policy: { nft: true, table: { rules: "absent", empty: true }, slow: undefined },
     processes: { hypervisors: [], managers: [] },
     seizers: [],
     machine: {
@@ -60,7 +71,15 @@ export function doctorView(change: Partial<DoctorView> = {}): DoctorView {
     },
     folders: [],
     clock: { nowMs: Date.UTC(2026, 5, 1), newestFileMs: Date.UTC(2026, 4, 1), synchronized: true },
-    volantd: { answers: true, installation: "abcdef01", bridge, subnet, vmIds: [], leased: [] },
+    volantd: {
+      answers: true,
+      installation: "abcdef01",
+      bridge,
+      subnet,
+      vmIds: [],
+      leased: [],
+      transport: { data: "virtio-serial", wanted: "off", reason: "VOLANT_VSOCK is off" },
+    },
     ...change,
   };
 }

@@ -1,11 +1,25 @@
 /** A host that lives in memory, for tests of plans: the same port as the Linux one, and a network that behaves like Linux's. */
+import { isDeepStrictEqual } from "node:util";
 import { VolantError } from "@volant/contract";
-import type { ObserveRequest, SetupHost } from "../setup/host-port.ts";
-import type { KernelIdentity, ObservedAddress, ObservedChain, ObservedHost, ObservedLink } from "../setup/observed.ts";
-import type { ObservedRoute } from "../setup/observed.ts";
+import { blockOf, formatBlock, parseIpv4 } from "../ipv4.ts";
+import type { ForwardChain } from "../setup/forward-chains.ts";
+import type { FirewallRequest, ObserveRequest, SetupHost } from "../setup/host-port.ts";
+import { disableIpv6Name } from "../setup/lan.ts";
+import type { LanObstacle, LanRoute, ObservedStation } from "../setup/lan.ts";
+import type { NftTable } from "../setup/nft-table.ts";
+import type {
+  KernelIdentity,
+  ObservedAddress,
+  ObservedChain,
+  ObservedFirewall,
+  ObservedHost,
+  ObservedLink,
+  ObservedRoute,
+} from "../setup/observed.ts";
 import { FORWARDING, ruleKey } from "../setup/operation.ts";
+import { withFurther } from "../setup/plan-firewall.ts";
 import type { Operation } from "../setup/operation.ts";
-import { formatRecord, parseRecord } from "../setup/record.ts";
+import { formatRecord, isStale, parseRecord } from "../setup/record.ts";
 import type { SetupRecord } from "../setup/record.ts";
 
 export interface ModelState {
@@ -22,7 +36,32 @@ export interface ModelState {
   files: Record<string, string>;
   enabled: string[];
   record: string | undefined;
+  /** Tables of nftables: what was written into them. */
+  nft: Record<string, NftTable>;
+  forwardChains: ForwardChain[];
+  /** Cards that somebody sees to, by name. */
+  owners: Record<string, LanObstacle>;
   folders: string[];
+}
+
+/** The route that the kernel makes for an address. */
+function connectedRoute({ address, prefixLength }: ObservedAddress): string {
+  const number = parseIpv4(address);
+  if (number === undefined) throw new Error(`${address} is no address`);
+  return formatBlock(blockOf(number, prefixLength));
+}
+
+function lanRoute(destination: string): LanRoute {
+  return {
+    family: "inet",
+    destination: destination === "0.0.0.0/0" ? "default" : destination,
+    gateway: "10.0.2.2",
+    table: 254,
+    protocol: "static",
+    scope: "global",
+    type: "unicast",
+    flags: [],
+  };
 }
 
 /** A host with one network card, forwarding off, no rules. */
@@ -65,6 +104,9 @@ export function modelState(change: Partial<ModelState> = {}): ModelState {
     files: {},
     enabled: [],
     record: undefined,
+    nft: {},
+    forwardChains: [],
+    owners: {},
     folders: ["/", "/var"],
     ...change,
   };
@@ -96,19 +138,26 @@ export class ModelHost implements SetupHost {
 
   async observe(request: ObserveRequest): Promise<ObservedHost> {
     const { state } = this;
-    const forwardingOnly = state.sysctls[FORWARDING] === "1" && !request.everything;
+    const { record } = request;
+    const forwardingKnown = request.forwardingKnown && record !== undefined && !isStale(record, state.kernel);
+    const forwardingOnly = (state.sysctls[FORWARDING] === "1" || forwardingKnown) && !request.everything;
     return await Promise.resolve(
       structuredClone({
         root: this.root,
         kernel: state.kernel,
         recordedNamespaceAlive: false,
         network: { links: state.links, addresses: state.addresses, routes: state.routes },
-        sysctls: forwardingOnly ? { [FORWARDING]: "1" } : state.sysctls,
-        firewall: {
-          state: "usable" as const,
-          rules: request.rules.map(ruleKey).filter((key) => Object.values(state.rules).flat().includes(key)),
-          containers: { tables: state.tables, chains: state.chains },
-        },
+        sysctls: forwardingOnly
+          ? Object.fromEntries(
+              Object.entries(state.sysctls).filter(([name]) => name === FORWARDING || request.sysctls.includes(name)),
+            )
+          : state.sysctls,
+        firewall: this.#observeFirewall(withFurther(request.firewall, this.state)),
+        stations: Object.fromEntries(
+          request.stations
+            .filter(({ name }) => state.links.some((link) => link.name === name))
+            .map(({ name, judge }) => [name, this.#observeStation(name, judge)]),
+        ),
         service: {
           systemd: state.systemd,
           unitText: state.files[request.serviceFile],
@@ -116,6 +165,46 @@ export class ModelHost implements SetupHost {
         },
       }),
     );
+  }
+
+  #observeFirewall(request: FirewallRequest): ObservedFirewall {
+    const { state } = this;
+    const rules = request.kind === "iptables" ? request.rules.map(ruleKey) : [];
+    const table = request.kind === "nftables" ? request.table : undefined;
+    const found = table === undefined ? undefined : state.nft[table.name];
+    return {
+      state: "usable",
+      rules: rules.filter((key) => Object.values(state.rules).flat().includes(key)),
+      containers: { tables: state.tables, chains: state.chains },
+      table:
+        found === undefined
+          ? undefined
+          : { present: [], complete: isDeepStrictEqual(found, table), foreign: false, handles: [] },
+      otherChains: state.forwardChains,
+    };
+  }
+
+  /** As Linux shows it: without the route that comes with each address. */
+  #observeStation(name: string, judge: boolean): ObservedStation {
+    const { addresses, routes, owners, sysctls } = this.state;
+    const own = addresses.filter(({ link }) => link === name);
+    const connected = new Set(own.map(connectedRoute));
+    const owner = owners[name];
+    return {
+      mtu: 1500,
+      addresses: own.map(({ address, prefixLength }) => ({
+        family: "inet",
+        address,
+        prefixLength,
+        scope: "global",
+        flags: [],
+      })),
+      routes: routes
+        .filter(({ link, destination }) => link === name && !connected.has(destination))
+        .map(({ destination }) => lanRoute(destination)),
+      ipv6Disabled: sysctls[disableIpv6Name(name)],
+      obstacles: judge && owner !== undefined ? [owner] : [],
+    };
   }
 
   async readSysctls(): Promise<Readonly<Record<string, string>>> {
@@ -136,6 +225,8 @@ export class ModelHost implements SetupHost {
   async missingFolders(): Promise<readonly string[]> {
     return await Promise.resolve(["/var/lib", "/var/lib/volant"].filter((name) => !this.state.folders.includes(name)));
   }
+
+  async removeGuestPolicy(): Promise<void> {}
 
   async removeRecord(createdFolders: readonly string[]): Promise<void> {
     this.#spend();
@@ -168,6 +259,17 @@ export class ModelHost implements SetupHost {
     for (const name of Object.keys(sysctls)) if (name.endsWith("/forwarding")) sysctls[name] = value;
   }
 
+  #replaceRoute(link: string, { destination: text }: LanRoute): void {
+    const { state } = this;
+    const destination = text === "default" ? "0.0.0.0/0" : text;
+    // A gateway must be in reach, as the kernel has it.
+    if (!state.addresses.some((address) => address.link === link)) throw new Error("the gateway is unreachable");
+    state.routes = [
+      ...state.routes.filter((route) => route.destination !== destination),
+      { destination, link, leads: true },
+    ];
+  }
+
   #carryOut(operation: Operation): void {
     const { state } = this;
     switch (operation.kind) {
@@ -178,7 +280,57 @@ export class ModelHost implements SetupHost {
         state.sysctls[`net/ipv4/conf/${name}/forwarding`] = state.sysctls["net/ipv4/conf/default/forwarding"] ?? "0";
         return;
       }
+      case "create_lan_bridge": {
+        const { link: name, mac, alias } = operation;
+        const index = Math.max(...state.links.map((link) => link.index)) + 1;
+        state.links.push({ name, index, kind: "bridge", mac, up: false, alias, master: undefined });
+        state.sysctls[`net/ipv4/conf/${name}/forwarding`] = state.sysctls["net/ipv4/conf/default/forwarding"] ?? "0";
+        return;
+      }
+      case "move_card": {
+        const { link, bridge, to, routes } = operation;
+        const master = state.links.find(({ name }) => name === bridge)?.index;
+        if (master === undefined) throw new VolantError("not_found", "there is no such bridge");
+        this.#changeLink(link, to === "bridge" ? { up: true, master } : { master: undefined });
+        for (const route of routes) this.#replaceRoute(to === "bridge" ? bridge : link, route);
+        return this.#changeLink(bridge, { up: to === "bridge" });
+      }
+      case "add_lan_address": {
+        const { link } = operation;
+        const { address, prefixLength } = operation.address;
+        const added = { link, address, prefixLength };
+        state.addresses.push(added);
+        state.routes.push({ destination: connectedRoute(added), link, leads: true });
+        return;
+      }
+      case "delete_lan_address": {
+        const { link } = operation;
+        const { address } = operation.address;
+        const gone = state.addresses.find((other) => other.link === link && other.address === address);
+        if (gone === undefined) return;
+        state.addresses = state.addresses.filter((other) => other !== gone);
+        const route = connectedRoute(gone);
+        state.routes = state.routes.filter((other) => other.link !== link || other.destination !== route);
+        return;
+      }
+      case "replace_route":
+        return this.#replaceRoute(operation.link, operation.route);
+      case "set_sysctl":
+        state.sysctls[operation.name] = operation.value;
+        return;
+      case "write_nft_table":
+        state.nft[operation.table.name] = operation.table;
+        return;
+      case "delete_nft_table":
+        delete state.nft[operation.name];
+        return;
       case "delete_link":
+        state.links = state.links.map((link) =>
+          link.master === state.links.find(({ name }) => name === operation.link)?.index
+            ? { ...link, master: undefined }
+            : link,
+        );
+        state.routes = state.routes.filter((route) => route.link !== operation.link);
         state.links = state.links.filter((link) => link.name !== operation.link);
         state.addresses = state.addresses.filter((address) => address.link !== operation.link);
         delete state.sysctls[`net/ipv4/conf/${operation.link}/forwarding`];
@@ -203,7 +355,10 @@ export class ModelHost implements SetupHost {
         return this.#setForwarding("1");
       case "restore_forwarding":
         this.#setForwarding("0");
-        Object.assign(state.sysctls, operation.values);
+        for (const [name, value] of Object.entries(operation.values)) {
+          // That of a link that has gone is gone with it.
+          if (Object.hasOwn(state.sysctls, name)) state.sysctls[name] = value;
+        }
         return;
       case "insert_rule": {
         const { table, chain } = operation.rule;

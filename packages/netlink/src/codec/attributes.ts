@@ -57,6 +57,10 @@ export class AttributeCursor {
     return this.#bytes.readUInt16LE(this.#require(2));
   }
 
+  u32be(): number {
+    return this.#bytes.readUInt32BE(this.#require(4));
+  }
+
   u16be(): number {
     return this.#bytes.readUInt16BE(this.#require(2));
   }

@@ -52,6 +52,7 @@ const IFLA = {
   group: 27,
   extMask: 29,
   promiscuity: 30,
+  txQueues: 31,
   carrier: 33,
   carrierChanges: 35,
   linkNamespaceId: 37,
@@ -134,6 +135,11 @@ export interface LinkMessage {
 }
 
 type MutableLink = { -readonly [Key in keyof Link]: Link[Key] };
+
+/** Which link a body of RTM_NEWLINK or RTM_DELLINK is about; 0, which none has, where that is cut off. */
+export function linkIndexOf(body: Buffer): number {
+  return body.length < BODY_BYTES ? 0 : body.readInt32LE(4);
+}
 
 /** Decodes the body of RTM_NEWLINK or RTM_DELLINK; `withCounters` false leaves the counters out. */
 export function decodeLink(body: Buffer, withCounters = true): LinkMessage {
@@ -287,6 +293,8 @@ export interface LinkAttributes {
   readonly alias?: string | undefined;
   readonly group?: number | undefined;
   readonly txQueueLength?: number | undefined;
+  /** How many queues to make it with. */
+  readonly txQueues?: number | undefined;
   /** Index of the link below. */
   readonly parent?: number | undefined;
   readonly carrier?: boolean | undefined;
@@ -304,6 +312,7 @@ export function writeLink(writer: MessageWriter, index: number, attributes: Link
   if (attributes.mtu !== undefined) writer.u32Attribute(IFLA.mtu, attributes.mtu);
   if (attributes.parent !== undefined) writer.u32Attribute(IFLA.link, attributes.parent);
   if (attributes.master !== undefined) writer.u32Attribute(IFLA.master, attributes.master);
+  if (attributes.txQueues !== undefined) writer.u32Attribute(IFLA.txQueues, attributes.txQueues);
   if (attributes.txQueueLength !== undefined) writer.u32Attribute(IFLA.txQueueLength, attributes.txQueueLength);
   // Not NUL-terminated: the kernel takes an alias's length as it is, and an empty one removes it.
   if (attributes.alias !== undefined) writer.bytesAttribute(IFLA.alias, Buffer.from(attributes.alias, "utf8"));

@@ -35,8 +35,10 @@ const RTA = {
   preferredSource: 7,
   metrics: 8,
   multipath: 9,
+  cacheInfo: 12,
   table: 15,
   via: 18,
+  preference: 20,
 } as const;
 /** RTAX_MTU inside RTA_METRICS. */
 const RTAX_MTU = 2;
@@ -91,6 +93,8 @@ export interface Route {
   readonly type: RouteType;
   readonly flags: readonly RouteFlag[];
   readonly nextHops?: readonly NextHop[];
+  /** It has properties that are not decoded here (a service type, a source prefix, a next hop object, an encapsulation, …): it can't be told from this. */
+  readonly incomplete?: true;
 }
 
 /**
@@ -105,6 +109,8 @@ export function decodeRoute(body: Buffer): Route | undefined {
   let destination: string | undefined;
   let table = body.readUInt8(4);
   const extra: { -readonly [Key in keyof Route]?: Route[Key] } = {};
+  // A source prefix, and a service type.
+  if (body.readUInt8(2) !== 0 || body.readUInt8(3) !== 0) extra.incomplete = true;
   const attributes = new AttributeCursor(body, BODY_BYTES, body.length);
   while (attributes.next()) {
     if (attributes.type === RTA.destination) destination = formatIp(attributes.bytes());
@@ -116,6 +122,7 @@ export function decodeRoute(body: Buffer): Route | undefined {
     else if (attributes.type === RTA.table) table = attributes.u32();
     else if (attributes.type === RTA.metrics) readMetrics(attributes.nested(), extra);
     else if (attributes.type === RTA.multipath) extra.nextHops = readNextHops(attributes.bytes());
+    else if (!isMute(attributes)) extra.incomplete = true;
   }
   const prefixLength = body.readUInt8(1);
   return {
@@ -142,8 +149,16 @@ function readVia(attribute: AttributeCursor): string {
   return formatIp(attribute.bytes().subarray(2));
 }
 
-function readMetrics(metrics: AttributeCursor, into: { mtu?: number }): void {
-  while (metrics.next()) if (metrics.type === RTAX_MTU) into.mtu = metrics.u32();
+function readMetrics(metrics: AttributeCursor, into: { mtu?: number; incomplete?: true }): void {
+  while (metrics.next()) {
+    if (metrics.type === RTAX_MTU) into.mtu = metrics.u32();
+    else into.incomplete = true;
+  }
+}
+
+/** Attributes that say nothing of how the route works: its use so far, and IPv6's medium preference, which is the default (RFC 4191). */
+function isMute(attribute: AttributeCursor): boolean {
+  return attribute.type === RTA.cacheInfo || (attribute.type === RTA.preference && attribute.bytes()[0] === 0);
 }
 
 function readNextHops(bytes: Buffer): NextHop[] {

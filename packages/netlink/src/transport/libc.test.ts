@@ -18,7 +18,7 @@ function runOn(platform: string, program: string): unknown {
 const REFUSED = `
   const opened = await Netlink.open().catch((error) => error);
   let tap;
-  try { openTap("t0"); } catch (error) { tap = error; }
+  try { await openTap("t0"); } catch (error) { tap = error; }
   console.log(JSON.stringify([opened, tap].map((error) => [error instanceof NetlinkError, error.code]).concat(koffiLoaded())));`;
 
 test("off Linux, the package can be imported, koffi is never loaded, and opening is one clear EUNSUPPORTED", () => {

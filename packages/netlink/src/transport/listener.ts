@@ -7,7 +7,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { decodeMessages, type NetlinkMessage } from "../codec/message.ts";
 import { errnoError } from "../errors.ts";
 import { type Libc, libc, type ReadableWatch } from "./libc.ts";
-import { openRouteSocket, receiveNow, SOL_NETLINK } from "./socket.ts";
+import { NETLINK_ROUTE, openNetlinkSocket, receiveNow, SOL_NETLINK } from "./socket.ts";
 
 const NETLINK_ADD_MEMBERSHIP = 1;
 const SOL_SOCKET = 1;
@@ -33,9 +33,9 @@ export class Listener {
   #wake: (() => void) | undefined;
 
   /** Opens the socket and joins the groups; nothing that happens after this is missed. */
-  constructor(groups: readonly number[], receiveBufferBytes: number) {
+  constructor(groups: readonly number[], receiveBufferBytes: number, protocol: number = NETLINK_ROUTE) {
     const c = libc();
-    const fd = openRouteSocket(c);
+    const fd = openNetlinkSocket(c, protocol);
     this.#libc = c;
     this.#fd = fd;
     // Without CAP_NET_ADMIN the buffer is bounded by net.core.rmem_max.
@@ -96,5 +96,25 @@ export class Listener {
       this.#wake = done;
       this.#watch = this.#libc.onceReadable(this.#fd, done);
     });
+  }
+}
+
+/** What a listener receives, until the signal aborts, which closes it. Messages share the listener's memory until the next step. */
+export async function* receiveUntil(
+  listener: Listener,
+  signal: AbortSignal,
+): AsyncGenerator<Exclude<Received, "closed">, void, undefined> {
+  const stop = () => listener.close();
+  if (signal.aborted) stop();
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    for (;;) {
+      const received = await listener.next();
+      if (received === "closed") return;
+      yield received;
+    }
+  } finally {
+    signal.removeEventListener("abort", stop);
+    stop();
   }
 }

@@ -30,7 +30,7 @@ import { type Libc, libc } from "./libc.ts";
 const AF_NETLINK = 16;
 /** SOCK_RAW | SOCK_CLOEXEC. */
 const SOCKET_TYPE = 3 | 0o2000000;
-const NETLINK_ROUTE = 0;
+export const NETLINK_ROUTE = 0;
 export const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
@@ -73,7 +73,12 @@ export interface Request extends RequestContext {
 
 /** A bound NETLINK_ROUTE socket of the calling thread's network namespace. Throws NetlinkError. */
 export function openRouteSocket(c: Libc): number {
-  const fd = c.socket(AF_NETLINK, SOCKET_TYPE, NETLINK_ROUTE);
+  return openNetlinkSocket(c, NETLINK_ROUTE);
+}
+
+/** The same for another protocol of netlink(7). */
+export function openNetlinkSocket(c: Libc, protocol: number): number {
+  const fd = c.socket(AF_NETLINK, SOCKET_TYPE, protocol);
   if (fd < 0) throw errnoError(-fd, "open netlink socket");
   const address = Buffer.alloc(ADDRESS_BYTES);
   address.writeUInt16LE(AF_NETLINK, 0);

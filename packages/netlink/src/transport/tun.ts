@@ -79,14 +79,15 @@ export async function makePersistent(c: Libc, fd: number, name: string): Promise
 }
 
 /** Makes `fd` a queue of an existing persistent tap. ENODEV when there is none, and none is then left behind. */
-export function attachToTap(c: Libc, fd: number, name: string): void {
+export async function attachToTap(c: Libc, fd: number, name: string): Promise<void> {
   const operation = "open tap";
   const absent = () => errnoError(ENODEV, operation, name, "there is no persistent tap of this name");
   if (c.nameToIndex(name) < 0) throw absent();
-  const result = c.ioctl(fd, TUNSETIFF, interfaceRequest(name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR));
+  const result = await c.ioctlAsync(fd, TUNSETIFF, interfaceRequest(name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR));
   if (result === -EBUSY) throw errnoError(EBUSY, operation, name, "another process has it open");
   if (result < 0) throw errnoError(-result, operation, name);
   const now = interfaceRequest("", 0);
+  // It takes no lock that anybody holds for long.
   const asked = c.ioctl(fd, TUNGETIFF, now);
   if (asked < 0) throw errnoError(-asked, operation, name);
   // Had the tap gone since the first look, TUNSETIFF would have made a fresh one: that one is not persistent, and goes
