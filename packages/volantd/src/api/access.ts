@@ -1,42 +1,40 @@
-/**
- * Who may talk to the API: pure decisions on the peer's address, the Host and Origin headers and the key.
- */
-import { createHash, timingSafeEqual } from "node:crypto";
-import type { IncomingHttpHeaders } from "node:http";
+/** Who may talk to the API: pure decisions on the client's address, and the Host and Origin headers. */
 import { VolantError } from "@volant/contract";
 import ipaddr from "ipaddr.js";
 import type { ApiConfig, Verdict } from "./api-config.ts";
 
-type Range = [ipaddr.IPv4 | ipaddr.IPv6, number];
+/** A network, and the length of its prefix. */
+export type Range = [ipaddr.IPv4 | ipaddr.IPv6, number];
 
 /**
  * Networks in CIDR notation; a single address stands for itself.
  *
  * @throws VolantError `invalid`, naming the setting
  */
-export function parseCidrs(cidrs: readonly string[]): readonly Range[] {
+export function parseCidrs(setting: string, cidrs: readonly string[]): readonly Range[] {
   return cidrs.map((cidr) => {
     try {
       if (cidr.includes("/")) return ipaddr.parseCIDR(cidr);
       const address = ipaddr.parse(cidr);
       return [address, address.kind() === "ipv4" ? 32 : 128];
     } catch {
-      throw new VolantError(
-        "invalid",
-        `VOLANT_API_ALLOW_CIDR holds ${JSON.stringify(cidr)}, which is no network like 10.0.0.0/8`,
-      );
+      throw new VolantError("invalid", `${setting} holds ${JSON.stringify(cidr)}, which is no network like 10.0.0.0/8`);
     }
   });
 }
 
-/** Refuses a peer outside the allowed networks. An IPv4 peer of a dual-stack socket (`::ffff:a.b.c.d`) counts as IPv4. */
-export function checkPeer(ranges: readonly Range[], peer: string | undefined): Verdict {
-  if (ranges.length === 0) return undefined;
+/** Whether an address is in one of the networks. An IPv4 peer of a dual-stack socket (`::ffff:a.b.c.d`) counts as IPv4. */
+export function isWithin(ranges: readonly Range[], peer: string | undefined): boolean {
   const address = peer !== undefined && ipaddr.isValid(peer) ? ipaddr.process(peer) : undefined;
-  const allowed =
+  return (
     address !== undefined &&
-    ranges.some(([network, bits]) => network.kind() === address.kind() && address.match(network, bits));
-  return allowed
+    ranges.some(([network, bits]) => network.kind() === address.kind() && address.match(network, bits))
+  );
+}
+
+/** Refuses a client outside the allowed networks. */
+export function checkPeer(ranges: readonly Range[], peer: string | undefined): Verdict {
+  return ranges.length === 0 || isWithin(ranges, peer)
     ? undefined
     : new VolantError("forbidden", `clients at ${peer ?? "an unknown address"} may not use this API`, {
         hint: "VOLANT_API_ALLOW_CIDR on the host lists the networks that may",
@@ -87,55 +85,11 @@ export function checkOrigin(config: ApiConfig, origin: string | undefined, host:
   if (config.corsOrigins.some((allowed) => allowed.toLowerCase().replace(/\/$/, "") === asked)) {
     return { verdict: undefined, allowOrigin: origin };
   }
-  // The server speaks HTTP only; behind a TLS proxy the page's scheme is https.
+  // Behind a proxy that speaks TLS, the page's scheme is https, and this server's http.
   if (host !== undefined && [`http://${host}`, `https://${host}`].includes(asked)) return { verdict: undefined };
   return {
     verdict: new VolantError("forbidden", `pages of ${JSON.stringify(origin)} may not use this API`, {
       hint: "VOLANT_CORS_ORIGINS on the host lists the origins that may",
     }),
-  };
-}
-
-/** The gates in front of every request, in their order: address first, then key. */
-export interface Gates {
-  /** Peer address, Host and Origin. */
-  address(peer: string | undefined, headers: IncomingHttpHeaders): OriginDecision;
-  key(headers: IncomingHttpHeaders): Verdict;
-}
-
-/** @throws VolantError `invalid` for a network that is none */
-export function createGates(config: ApiConfig): Gates {
-  const ranges = parseCidrs(config.allowCidrs);
-  return {
-    address(peer, headers) {
-      const refusal = checkPeer(ranges, peer) ?? checkHost(config, headers.host);
-      return refusal === undefined ? checkOrigin(config, headers.origin, headers.host) : { verdict: refusal };
-    },
-    key: keyCheck(config.apiKey),
-  };
-}
-
-function digest(text: string): Buffer {
-  return createHash("sha256").update(text).digest();
-}
-
-/** A check of a request's key. Digests of equal length are compared in constant time, so neither length nor content leaks. */
-export function keyCheck(apiKey: string | undefined): (headers: Readonly<Record<string, unknown>>) => Verdict {
-  if (apiKey === undefined) return () => undefined;
-  const expected = digest(apiKey);
-  return (headers) => {
-    const own = headers["x-volant-api-key"];
-    const bearer = /^Bearer +(\S.*)$/i.exec(
-      typeof headers["authorization"] === "string" ? headers["authorization"] : "",
-    );
-    const given = typeof own === "string" ? own : bearer?.[1];
-    if (given === undefined) {
-      return new VolantError("unauthorized", "this API needs a key, and the request has none", {
-        hint: "send it as X-Volant-API-Key or Authorization: Bearer; with volar: --api-key or VOLANT_API_KEY",
-      });
-    }
-    return timingSafeEqual(digest(given), expected)
-      ? undefined
-      : new VolantError("unauthorized", "the API key is wrong");
   };
 }

@@ -12,10 +12,27 @@ export interface ApiConfig {
   readonly apiKey?: string | undefined;
   /** VOLANT_API_ALLOW_CIDR: networks that clients may come from; empty allows all. */
   readonly allowCidrs: readonly string[];
+  /** No request is let in over TCP without a key, even while there is none: others can reach that address. */
+  readonly keyNeeded?: boolean | undefined;
+  /** VOLANT_API_SOCKET: the path of the Unix socket beside TCP; undefined for none. */
+  readonly socketPath?: string | undefined;
+  /** VOLANT_TLS_CERT and VOLANT_TLS_KEY; undefined for HTTP without TLS. */
+  readonly tls?: TlsFiles | undefined;
+  /** VOLANT_TRUSTED_PROXIES: networks of proxies whose `X-Forwarded-For` is believed. */
+  readonly trustedProxies?: readonly string[] | undefined;
+  /** VOLANT_API_RATE: requests per second of one key, or of one address without a key; undefined for any number. */
+  readonly ratePerSecond?: number | undefined;
+  /** TCP connections at a time. Default: 1,024. */
+  readonly maxConnections?: number | undefined;
   /** VOLANT_CORS_ORIGINS: origins such as `https://console.example` whose pages may call the API; `*` allows all. */
   readonly corsOrigins: readonly string[];
   /** Largest file that is taken in, in bytes. Default: 64 GiB. */
   readonly maxImageBytes?: number | undefined;
+}
+
+export interface TlsFiles {
+  readonly certPath: string;
+  readonly keyPath: string;
 }
 
 /** Where the API writes what an operator should see. Never gets a key or a request's body. */
@@ -28,6 +45,8 @@ export interface ApiLog {
 /** What a gate says: undefined lets the request pass, an error refuses it. */
 export type Verdict = VolantError | undefined;
 
+/** Of all clients. One address may have half of them. */
+export const DEFAULT_MAX_CONNECTIONS = 1024;
 export const MAX_JSON_BYTES = 1_048_576;
 export const DEFAULT_MAX_IMAGE_BYTES = 64 * 1024 ** 3;
 /** Silence after which proxies and clients may give a stream up is seldom below 30 s. */

@@ -11,25 +11,28 @@ function announcesBody(request: IncomingMessage): boolean {
   return request.headers["transfer-encoding"] !== undefined || Number(request.headers["content-length"] ?? 0) > 0;
 }
 
+/** A whole document, a file, or a stream whose source and sink have a pace of their own. */
+export type BodyKind = "document" | "file" | "stream";
+
 /**
  * Closes the socket of a client that does not send the body it announced: a document has to arrive whole within 30 s, a file has to
- * keep coming. A body that is answered before it is over is read and dropped for a short while, so that the answer gets through.
+ * keep coming, a stream may pause. A body that is answered before it is over is read and dropped for a short while, so that the answer gets through.
  */
-export function guardBody(request: IncomingMessage, response: ServerResponse, upload: boolean): void {
+export function guardBody(request: IncomingMessage, response: ServerResponse, kind: BodyKind): void {
   if (!announcesBody(request)) return;
   // The socket may serve a later request by now, which is not to be cut.
   const cut = () => {
     if (!request.complete) request.socket.destroy();
   };
   const timers: NodeJS.Timeout[] = [];
-  if (upload) request.setTimeout(BODY_IDLE_MS, cut);
-  else timers.push(setTimeout(cut, BODY_IDLE_MS).unref());
+  if (kind === "file") request.setTimeout(BODY_IDLE_MS, cut);
+  if (kind === "document") timers.push(setTimeout(cut, BODY_IDLE_MS).unref());
   response.once("finish", () => {
     timers.push(setTimeout(cut, LEFTOVER_MS).unref());
   });
   const over = () => {
     for (const timer of timers) clearTimeout(timer);
-    if (upload) request.setTimeout(0);
+    if (kind === "file") request.setTimeout(0);
   };
   request.once("end", over);
   request.once("close", over);

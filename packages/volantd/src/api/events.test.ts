@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { PassThrough } from "node:stream";
 import test from "node:test";
 import { VolantError, type VmEvent } from "@volant/contract";
-import type { NumberedEvent } from "../engine/use-cases.ts";
+import type { EventSubscription, NumberedEvent } from "../engine/use-cases.ts";
 import { eventFrame, streamEvents } from "./sse.ts";
 import { rawRequest } from "./testing/raw-request.ts";
 import { runApi, type RunningApi } from "./testing/running-api.ts";
@@ -35,12 +35,12 @@ class Reader {
   }
 }
 
-async function open({ address }: RunningApi, headers: Record<string, string> = {}): Promise<Reader> {
-  const outgoing = request(`${address}/api/v1/events/vms`, { headers, agent: false });
+async function open({ address }: RunningApi, headers: Record<string, string> = {}, query = ""): Promise<Reader> {
+  const outgoing = request(`${address}/api/v1/events/vms${query}`, { headers, agent: false });
   outgoing.end();
   const [answer] = (await once(outgoing, "response")) as [IncomingMessage];
   const reader = new Reader(answer);
-  assert.deepEqual(await reader.frame(), ["retry: 1000"]);
+  assert.match((await reader.frame())?.join("\n") ?? "", /^retry: 1000\nid: \d+$/);
   return reader;
 }
 
@@ -78,11 +78,15 @@ test("a Last-Event-ID that is none is refused", async () => {
   await running.api.close();
 });
 
-test("an idle stream carries heartbeats", async () => {
+test("an idle stream carries heartbeats, which move Last-Event-ID and are no events", async () => {
   const running = await runApi({}, { heartbeatMs: 5 });
   const reader = await open(running);
-  assert.deepEqual(await reader.frame(), [": heartbeat"]);
-  assert.deepEqual(await reader.frame(), [": heartbeat"]);
+  assert.deepEqual(await reader.frame(), [": heartbeat", "id: 0"]);
+  running.feed.publish(log("x"));
+  let frame = await reader.frame();
+  while (frame?.[0] === ": heartbeat" && frame[1] === "id: 0") frame = await reader.frame();
+  assert.deepEqual(frame?.slice(0, 2), ["id: 1", "event: VM_LOG"]);
+  assert.deepEqual(await reader.frame(), [": heartbeat", "id: 1"]);
   await running.api.close();
 });
 
@@ -106,15 +110,67 @@ test("a page of another origin gets no stream, an allowed one can read it", asyn
   await running.api.close();
 });
 
+test("what is kept is listed, the newest first, by VM, type, time and page", async () => {
+  const running = await runApi();
+  for (const name of ["a", "b", "c"]) await running.useCases.vms.create({ name });
+  running.move("a", "running");
+  running.feed.publish(log("x"));
+  const list = async (query: string) => {
+    const { status, json, text } = await rawRequest(running.address, `/api/v1/events?${query}`);
+    return [status, status === 200 ? (json as { id: number }[]).map(({ id }) => id) : text] as const;
+  };
+  assert.deepEqual(await list("type=VM_CREATED,VM_RUNNING&limit=2"), [200, [4, 3]]);
+  assert.deepEqual(await list("name=a&name=b&before=4"), [200, [2, 1]]);
+  assert.deepEqual(await list(`since=${timestamp}&after=3&type=VM_RUNNING`), [200, [4]]);
+  assert.deepEqual(await list("since=2026-01-02T00:00:00Z"), [200, []]);
+  for (const [query, sentence] of [
+    ["since=soon", /must be a time such as/],
+    ["since=2026-13-01T00:00:00Z", /there is no time 2026-13-01/],
+    ["type=VM_LOG", /lines of logs are not kept/],
+    ["type=VM_X", /type/],
+    ["limit=1001", /limit/],
+    ["name=../x", /must not contain/],
+    ["vm=a", /unknown field/],
+  ] as const) {
+    const [status, body] = await list(query);
+    assert.equal(status, 400, query);
+    assert.match(String(body), sentence);
+  }
+  await running.api.close();
+});
+
+test("a stream is of the VMs and types that were asked for, from an id or a time on; Last-Event-ID goes before both", async () => {
+  const running = await runApi();
+  for (const name of ["a", "b", "c"]) await running.useCases.vms.create({ name });
+  const ids = async (query: string, headers: Record<string, string> = {}, count = 2) => {
+    const reader = await open(running, headers, `?${query}`);
+    const found: (string | undefined)[] = [];
+    while (found.length < count) found.push((await reader.frame())?.[0]);
+    reader.answer.destroy();
+    return found;
+  };
+  assert.deepEqual(await ids(`since=${timestamp}&name=b,c`), ["id: 2", "id: 3"]);
+  assert.deepEqual(await ids("after=1&type=VM_CREATED"), ["id: 2", "id: 3"]);
+  assert.deepEqual(await ids(`after=0&since=${timestamp}`, { "last-event-id": "2" }, 1), ["id: 3"]);
+  await running.api.close();
+});
+
 test("an event is one frame whatever its text holds", () => {
   const frame = eventFrame({ id: 7, event: log("a\n\nid: 9\r\nevent: VM_DELETED\u2028") });
   assert.equal(frame.split("\n").length, 5);
   assert.match(frame, /^id: 7\nevent: VM_LOG\ndata: \{.*\}\n\n$/s);
 });
 
-async function* failing(error: unknown): AsyncGenerator<NumberedEvent> {
-  yield { id: 1, event: log("x") };
-  throw error;
+function subscription(items: AsyncIterable<NumberedEvent>): EventSubscription {
+  return { [Symbol.asyncIterator]: () => items[Symbol.asyncIterator](), position: 1 };
+}
+
+function failing(error: unknown): EventSubscription {
+  async function* items(): AsyncGenerator<NumberedEvent> {
+    yield { id: 1, event: log("x") };
+    throw error;
+  }
+  return subscription(items());
 }
 
 test("an expected failure of the feed is told to the reader, a bug is thrown; both end the stream", async () => {
@@ -139,7 +195,12 @@ test("a reader that does not read stops the feed from being drained, until it is
     for (;;) yield { id: (given += 1), event: log("x".repeat(1000)) };
   }
   const output = new PassThrough({ highWaterMark: 10_000 });
-  const streaming = streamEvents({ events: endless(), output, signal: controller.signal, heartbeatMs: 1 });
+  const streaming = streamEvents({
+    events: subscription(endless()),
+    output,
+    signal: controller.signal,
+    heartbeatMs: 1,
+  });
   await new Promise(setImmediate);
   const before = given;
   assert.ok(before < 100);

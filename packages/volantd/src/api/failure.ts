@@ -1,9 +1,11 @@
 /** From anything thrown to an answer: expected failures keep their sentence, bugs keep their details to the log. */
 import { errorStatus, VolantError, type ErrorBody } from "@volant/contract";
+import { TooOften } from "./gates.ts";
 
 export interface Failure {
   readonly status: number;
   readonly body: ErrorBody;
+  readonly headers?: Readonly<Record<string, string>>;
   /** A bug: to be logged with its details. */
   readonly unexpected: boolean;
 }
@@ -46,5 +48,6 @@ export function failureOf(error: unknown, requestId: string): Failure {
   }
   const body: ErrorBody = { error: known.message, code: known.code };
   if (known.hint !== undefined) body.hint = known.hint;
-  return { status: errorStatus(known.code), body, unexpected: false };
+  const headers = known instanceof TooOften ? { headers: { "retry-after": String(known.retryAfterSeconds) } } : {};
+  return { status: errorStatus(known.code), body, ...headers, unexpected: false };
 }

@@ -15,7 +15,8 @@ import type { TSchema } from "typebox";
 import { rawRequest, type RawRequest } from "./testing/raw-request.ts";
 import { runApi } from "./testing/running-api.ts";
 
-const RUNS = 300;
+/** Fewer or more by VOLANT_FUZZ_RUNS. */
+const RUNS = Number(process.env["VOLANT_FUZZ_RUNS"] ?? 20_000);
 
 interface PlainSchema {
   readonly type?: string;
@@ -80,7 +81,10 @@ function queryOf(route: RouteSpec): fc.Arbitrary<string> {
   const names = Object.keys(route.query?.properties ?? {});
   const name = fc.oneof(fc.constantFrom("x", "limit", ...names), fc.string({ maxLength: 8 }));
   const value = fc.oneof(fc.constantFrom("1", "0", "running", "name", "asc", "", "a,b"), fc.string({ maxLength: 12 }));
-  const pairs = fc.array(fc.tuple(name, value), { maxLength: 3 });
+  // Whoever waits here waits for nothing.
+  const shortWait = fc.constantFrom("0", "1ms", "11m", "soon");
+  const pair = name.chain((key) => fc.tuple(fc.constant(key), key === "wait" ? shortWait : value));
+  const pairs = fc.array(pair, { maxLength: 3 });
   return fc.oneof(
     { weight: 2, arbitrary: fc.constant("") },
     {
@@ -115,11 +119,17 @@ function bodyOf(route: RouteSpec): fc.Arbitrary<Pick<RawRequest, "body" | "heade
   );
 }
 
-const fuzzed = ROUTE_IDS.filter((id) => ROUTE_SPECS[id].events === undefined);
-const requests = fc.constantFrom(...fuzzed).chain((id) => {
-  const route = ROUTE_SPECS[id];
-  return fc.record({ id: fc.constant(id), path: pathOf(route), query: queryOf(route), extra: bodyOf(route) });
+const fuzzed = ROUTE_IDS.filter((id) => {
+  const { events, download, workloadAnswer } = ROUTE_SPECS[id];
+  return events === undefined && download === undefined && workloadAnswer === undefined;
 });
+// Each route's is made once: that takes longer than a request.
+const requests = fc.oneof(
+  ...fuzzed.map((id) => {
+    const route = ROUTE_SPECS[id];
+    return fc.record({ id: fc.constant(id), path: pathOf(route), query: queryOf(route), extra: bodyOf(route) });
+  }),
+);
 
 test(`${RUNS} requests made from the route table get no answer that it does not promise`, async () => {
   const running = await runApi();
@@ -135,12 +145,17 @@ test(`${RUNS} requests made from the route table get no answer that it does not 
           else assert.equal(answer.text, "");
           return;
         }
+        if (answer.status === 202 && route.accepted !== undefined) {
+          checkSchema(route.accepted, answer.json, "answer");
+          return;
+        }
         const promised = [...COMMON_ERRORS, ...route.errors];
         assert.ok(
           promised.some((code) => ERROR_CODES[code].status === answer.status),
           `${id}: ${answer.status} ${answer.text}`,
         );
-        assert.ok(answer.status < 500, answer.text);
+        // There is no guest here to be reached.
+        assert.ok(answer.status < 500 || answer.status === 502, answer.text);
         if (route.method === "HEAD") return;
         const { code } = checkSchema(ErrorBody, answer.json, "answer");
         assert.ok(

@@ -2,7 +2,8 @@
  * What a resource file gives: one handler per route id. The type demands every route's handler, with that route's own parameters, query and body.
  */
 import type { Readable } from "node:stream";
-import type { RouteBody, RouteId, RouteParams, RouteQuery, RouteResponse } from "@volant/contract";
+import type { RouteAccepted, RouteBody, RouteId, RouteParams, RouteQuery, RouteResponse } from "@volant/contract";
+import type { FastifyReply, FastifyRequest } from "fastify";
 
 export interface RouteInput<Id extends RouteId> {
   readonly params: RouteParams<Id>;
@@ -10,16 +11,47 @@ export interface RouteInput<Id extends RouteId> {
   readonly body: RouteBody<Id>;
   /** The raw body of an upload route. */
   readonly upload: Readable;
+  /** Its `Idempotency-Key`, on a route that takes one. */
+  readonly key: string | undefined;
+  /** Aborts when the client has gone. */
+  readonly signal: AbortSignal;
 }
 
 export interface RouteOutput<Id extends RouteId> {
-  readonly body: RouteResponse<Id>;
+  readonly body: RouteResponse<Id> | RouteAccepted<Id>;
+  /** The body as JSON, where that is at hand already: it is sent as it is. */
+  readonly json?: string;
+  /** The outcome is still to come. */
+  readonly isAccepted?: boolean;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
 export type Handler<Id extends RouteId> = (input: RouteInput<Id>) => RouteOutput<Id> | Promise<RouteOutput<Id>>;
 
 export type Handlers<Ids extends RouteId> = { readonly [Id in Ids]: Handler<Id> };
+
+/** Routes whose answer is written as it comes, or is not volantd's own. */
+export type StreamedRoute =
+  | "events.vms"
+  | "mcp.command"
+  | "metrics.get"
+  | "plugins.action"
+  | "system.backup"
+  | "vms.action"
+  | "vms.files.read"
+  | "vms.files.write"
+  | "vms.logs"
+  | "vms.openapi";
+
+/** Checks a request against its route. */
+export type ReadInput = <Id extends StreamedRoute>(id: Id, request: FastifyRequest) => Omit<RouteInput<Id>, "signal">;
+
+/** Aborts when the client has hung up, or has its answer. */
+export function goneSignal(reply: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  reply.raw.once("close", () => gone.abort());
+  return gone.signal;
+}
 
 /** Answers with no body. */
 export const DONE = { body: undefined } as const;

@@ -13,7 +13,7 @@ type PluginRoutes =
 export function pluginHandlers(plugins: PluginUseCases): Handlers<PluginRoutes> {
   return {
     "plugins.list": () => ({ body: { plugins: plugins.list().map((plugin) => plugin.name) } }),
-    "plugins.install": async ({ body }) => ({ body: await plugins.install(body) }),
+    "plugins.install": async ({ body, key }) => ({ body: await plugins.install(body, key) }),
     "plugins.get": ({ params }) => ({ body: plugins.get(params.plugin) }),
     "plugins.manifest": ({ params }) => ({ body: plugins.manifest(params.plugin) }),
     "plugins.setEnabled": ({ params, body }) => ({ body: plugins.setEnabled(params.plugin, body.enabled) }),

@@ -198,3 +198,18 @@ test("an upgrade is passed on with its bytes, and a refused one is answered", as
   const [foreign] = (await once(open("/chat", { ...offer, origin: "null" }), "response")) as [IncomingMessage];
   assert.equal(foreign.statusCode, 403);
 });
+
+test("an answer without a length that breaks off is broken off for the client, too, and not taken for whole", async () => {
+  const begun = Promise.withResolvers<IncomingMessage["socket"]>();
+  serve = ({ socket }) => {
+    socket.write("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nhalf");
+    begun.resolve(socket);
+  };
+  const answer = await ask("web/agent/x");
+  const [half] = (await once(answer, "data")) as [Buffer];
+  assert.equal(half.toString(), "half");
+  const broken = once(answer.resume(), "error");
+  (await begun.promise).resetAndDestroy();
+  await broken;
+  assert.equal(answer.complete, false);
+});

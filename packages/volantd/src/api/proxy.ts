@@ -5,7 +5,6 @@
  * Pages of a guest come from volantd's own origin. They are sandboxed into an origin of their own, or a guest's script could use the API in the
  * name of whoever looks at the page; and headers that speak for a whole origin are not passed on.
  */
-import { createHash, timingSafeEqual } from "node:crypto";
 import {
   request as httpRequest,
   ServerResponse,
@@ -14,9 +13,12 @@ import {
   type IncomingMessage,
 } from "node:http";
 import type { Duplex } from "node:stream";
-import { AGENT_PATH, API_KEY_HEADER, checkSchema, fillPath, VmName, VolantError } from "@volant/contract";
+import { AGENT_PATH, ANSWERED_BY_HEADER, API_KEY_HEADER, fillPath, VolantError } from "@volant/contract";
 import type { ReachUseCases } from "../engine/use-cases.ts";
-import { joinStreams } from "./join-streams.ts";
+import { readVmName } from "./url-name.ts";
+import { joinStreams } from "../join-streams.ts";
+import { bearerToken, protocolsWithoutKeys } from "./credentials.ts";
+import type { Forwarded } from "./client-address.ts";
 
 /** Header fields of a message that goes out, by lower-case name. */
 export type HeaderFields = Record<string, number | string | string[] | undefined>;
@@ -39,13 +41,7 @@ export function parseProxyTarget(url: string): ProxyTarget | undefined {
   const match = TARGET.exec(url);
   if (match === null) return undefined;
   const [, encoded = "", path = "/", query = ""] = match;
-  let name: string;
-  try {
-    name = decodeURIComponent(encoded);
-  } catch {
-    throw new VolantError("invalid", "the request path is not a valid URL path");
-  }
-  checkSchema(VmName, name, "path");
+  const name = readVmName(encoded);
   if (path === "/healthz") return { name, to: "agent" };
   const workloadPath = path === "/v1" ? "/" : path.replace(/^\/v1\//, "/");
   return { name, to: { path: `${workloadPath}${query}` } };
@@ -73,7 +69,8 @@ const ORIGIN_WIDE = [
   "service-worker-allowed",
   "strict-transport-security",
 ];
-const SANDBOX = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads";
+/** Content-Security-Policy of whatever comes from a guest. */
+export const SANDBOX = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads";
 
 /** A message's header fields by lower-case name, without those about its connection and those in `dropped`. */
 function endToEnd(message: IncomingMessage, dropped: readonly string[]): Record<string, string[]> {
@@ -86,30 +83,27 @@ function endToEnd(message: IncomingMessage, dropped: readonly string[]): Record<
   );
 }
 
-/** Whether this is `Authorization: Bearer <the host's key>`, which is for volantd and not for the workload. */
-function carriesKey(authorization: string, apiKey: string | undefined): boolean {
-  const token = /^Bearer +(\S.*)$/i.exec(authorization)?.[1];
-  if (token === undefined || apiKey === undefined) return false;
-  const digest = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(token), digest(apiKey));
-}
-
 /** The fields that the workload gets. */
 export function requestHeaders(
   request: IncomingMessage,
   authority: string,
   name: string,
-  apiKey: string | undefined,
+  { isKey, forwarded }: Pick<ProxyOptions, "isKey" | "forwarded">,
 ): HeaderFields {
   const headers: HeaderFields = endToEnd(request, [API_KEY_HEADER.toLowerCase(), "expect", "host"]);
   const { authorization, host } = request.headers;
-  if (authorization !== undefined && carriesKey(authorization, apiKey)) delete headers["authorization"];
-  const before = request.headers["x-forwarded-for"];
-  const peer = request.socket.remoteAddress ?? "unknown";
+  // Which is for volantd and not for the workload; the workload's own goes through.
+  const token = bearerToken(authorization);
+  if (token !== undefined && isKey(token)) delete headers["authorization"];
+  if (request.headers["sec-websocket-protocol"] !== undefined) {
+    delete headers["sec-websocket-protocol"];
+    const protocols = protocolsWithoutKeys(request.headers);
+    if (protocols !== undefined) headers["sec-websocket-protocol"] = protocols;
+  }
   headers["host"] = authority;
-  headers["x-forwarded-for"] = before === undefined ? peer : `${String(before)}, ${peer}`;
+  headers["x-forwarded-for"] = forwarded.for;
   if (host !== undefined) headers["x-forwarded-host"] = host;
-  headers["x-forwarded-proto"] = "http";
+  headers["x-forwarded-proto"] = forwarded.proto;
   headers["x-forwarded-prefix"] = fillPath(AGENT_PATH, { name });
   if (request.headers["transfer-encoding"] !== undefined) headers["transfer-encoding"] = "chunked";
   return headers;
@@ -135,7 +129,7 @@ export function responseHeaders(
   headers["content-security-policy"] = [...policies, SANDBOX];
   const { location } = answer.headers;
   if (location !== undefined) headers["location"] = rewriteLocation(location, authority, name);
-  return { ...headers, ...own };
+  return { ...headers, ...own, [ANSWERED_BY_HEADER.toLowerCase()]: name };
 }
 
 function unreachable(name: string, error: Error): VolantError {
@@ -147,7 +141,9 @@ function unreachable(name: string, error: Error): VolantError {
 
 export interface ProxyOptions {
   readonly reach: ReachUseCases;
-  readonly apiKey: string | undefined;
+  /** Whether a text is a key of this API, which no guest may see. */
+  readonly isKey: (text: string) => boolean;
+  readonly forwarded: Forwarded;
   readonly request: IncomingMessage;
   readonly target: ProxyTarget;
   /** The client is gone. */
@@ -158,24 +154,25 @@ export interface ProxyOptions {
 
 interface Exchange {
   readonly outgoing: ClientRequest;
+  readonly connection: Duplex;
   readonly authority: string;
 }
 
 async function begin(options: ProxyOptions, path: string, extra: HeaderFields = {}): Promise<Exchange> {
-  const { reach, apiKey, request, target, signal } = options;
+  const { reach, request, target, signal } = options;
   const { authority, connect } = reach.workload(target.name);
   const connection = await connect(signal);
   const outgoing = httpRequest({
     method: request.method,
     path,
-    headers: { ...requestHeaders(request, authority, target.name, apiKey), ...extra },
+    headers: { ...requestHeaders(request, authority, target.name, options), ...extra },
     createConnection: () => connection,
   });
   // A connection outlives the exchange otherwise: nobody else will close it.
   outgoing.once("close", () => {
     if (!upgraded.has(outgoing)) connection.destroy();
   });
-  return { outgoing, authority };
+  return { outgoing, connection, authority };
 }
 
 const upgraded = new WeakSet<ClientRequest>();
@@ -196,7 +193,7 @@ export async function proxyRequest(options: ProxyOptions & { readonly response: 
     response.end(JSON.stringify({ status: "ok" }));
     return;
   }
-  const { outgoing, authority } = await begin(options, target.to.path);
+  const { outgoing, connection, authority } = await begin(options, target.to.path);
   const giveUp = () => outgoing.destroy();
   response.once("close", giveUp);
   const answered = Promise.withResolvers<IncomingMessage>();
@@ -222,6 +219,10 @@ export async function proxyRequest(options: ProxyOptions & { readonly response: 
     responseHeaders(answer, authority, target.name, headers),
   );
   response.flushHeaders();
+  // An answer that ends where its connection does is whole for Node's parser even when that broke, so this comes before the parser hears of it.
+  connection.prependOnceListener("error", () => {
+    if (!answer.complete) response.destroy();
+  });
   // Half an answer must not look like a whole one.
   answer.once("error", () => response.destroy());
   answer.once("close", () => {

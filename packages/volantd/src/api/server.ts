@@ -1,39 +1,66 @@
 /**
  * The HTTP API: fastify for routing and parsing, the contract's route table for what exists and what is valid, use cases for everything
- * that happens. Order of the gates: peer address, Host, Origin, key; then the route's schema.
+ * that happens. The gates come first (gates.ts), then the route's schema.
  */
 import { randomUUID } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import {
   AGENT_PATH,
-  API_KEY_HEADER,
   checkSchema,
-  PLANNED_ROUTES,
+  IDEMPOTENCY_HEADER,
+  ARCHIVE_TYPE,
   ROUTE_IDS,
+  ROUTE_SCOPES,
   ROUTE_SPECS,
+  SOCKET_ENDPOINTS,
   STREAM_ENDPOINTS,
   STREAM_PROTOCOL,
-  TOTAL_COUNT_HEADER,
   VolantError,
   type RouteId,
   type RouteSpec,
 } from "@volant/contract";
+import type { TSchema } from "typebox";
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import type { ReachUseCases, UseCases } from "../engine/use-cases.ts";
-import { createGates, type Gates } from "./access.ts";
+import type { DurabilityUseCases, ReachUseCases, UseCases } from "../engine/use-cases.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
+import { addAdmission } from "./admission.ts";
 import { DEFAULT_MAX_IMAGE_BYTES, HEARTBEAT_MS, MAX_JSON_BYTES, type ApiConfig, type ApiLog } from "./api-config.ts";
-import { guardBody, refuseGarbage } from "./connection.ts";
-import { EventStreams } from "./events.ts";
+import { artifactHandlers } from "./artifacts.ts";
+import { pathOf } from "./audit-entry.ts";
+import { refuseGarbage } from "./connection.ts";
+import { deploymentHandlers } from "./deployments.ts";
+import { addEventRoute, eventHandlers, EventStreams } from "./events.ts";
 import { failureOf } from "./failure.ts";
-import type { Handlers, RouteInput, RouteOutput } from "./handler.ts";
+import { addBackupRoute, addFileRoutes } from "./files.ts";
+import { createGates, type Gates } from "./gates.ts";
+import {
+  goneSignal,
+  type Handlers,
+  type ReadInput,
+  type RouteInput,
+  type RouteOutput,
+  type StreamedRoute,
+} from "./handler.ts";
+import { guestHandlers } from "./guest-run.ts";
 import { imageHandlers } from "./images.ts";
+import { KeyConnections } from "./key-connections.ts";
+import { keyHandlers } from "./keys.ts";
+import { guardTcp, listenFailure, LocalServer, tcpOptions } from "./listeners.ts";
+import { addLogRoute } from "./logs.ts";
+import { addMcpRoutes } from "./mcp.ts";
 import { pluginHandlers } from "./plugins.ts";
 import { readQuery } from "./query.ts";
 import { systemHandlers } from "./system.ts";
+import { addMetricsRoute, tellRequests } from "./telemetry.ts";
 import { parseProxyTarget, proxyRequest } from "./proxy.ts";
-import { isUpgrade, Upgrades } from "./upgrades.ts";
+import { createRecorder, type AuditSink } from "./recorder.ts";
+import { Upgrades } from "./upgrades.ts";
+import { usageHandlers } from "./usage.ts";
+import { configHandlers } from "./vm-config.ts";
+import { vfioHandlers } from "./vfio.ts";
 import { vmHandlers } from "./vms.ts";
+import { addWorkloadRoutes } from "./workloads.ts";
 
 /** Requests under way may end for this long when the API closes. */
 const CLOSE_GRACE_MS = 3000;
@@ -42,9 +69,15 @@ export interface ApiOptions {
   readonly useCases: UseCases;
   readonly config: ApiConfig;
   readonly log: ApiLog;
+  /** Who did what. Default: nowhere. */
+  readonly audit?: AuditSink;
   /** Milliseconds between heartbeats of event streams. Default: 15 s. */
   readonly heartbeatMs?: number;
+  /** Told of each request once it has been answered. */
+  readonly telemetry?: Pick<Telemetry, "request">;
 }
+
+const SILENT: AuditSink = { append: () => {} };
 
 export interface Api {
   /** Base URL, such as `http://127.0.0.1:7777`. */
@@ -55,15 +88,6 @@ export interface Api {
 
 type AnyHandler = (input: RouteInput<RouteId>) => RouteOutput<RouteId> | Promise<RouteOutput<RouteId>>;
 
-declare module "fastify" {
-  interface FastifyContextConfig {
-    /** Answered without a key. */
-    open?: boolean;
-    /** The body is a file. */
-    upload?: boolean;
-  }
-}
-
 /** Body of a request to a route that takes none: nothing, or the empty object that some clients always send. */
 function checkNoBody(body: unknown): undefined {
   if (body === undefined || body === null) return undefined;
@@ -71,7 +95,14 @@ function checkNoBody(body: unknown): undefined {
   throw new VolantError("invalid", "this route takes no request body");
 }
 
-function readInput(route: RouteSpec, request: FastifyRequest): RouteInput<RouteId> {
+function readKey(route: RouteSpec, request: FastifyRequest): string | undefined {
+  const schema: TSchema | undefined = route.headers?.properties[IDEMPOTENCY_HEADER];
+  const key = request.headers[IDEMPOTENCY_HEADER.toLowerCase()];
+  if (schema === undefined || key === undefined) return undefined;
+  return checkSchema(schema, key, `header ${IDEMPOTENCY_HEADER}`) as string;
+}
+
+function readInput(route: RouteSpec, request: FastifyRequest): Omit<RouteInput<RouteId>, "signal"> {
   const query = request.query as Record<string, string | string[]>;
   const unexpected = route.query === undefined ? Object.keys(query)[0] : undefined;
   if (unexpected !== undefined) {
@@ -79,7 +110,7 @@ function readInput(route: RouteSpec, request: FastifyRequest): RouteInput<RouteI
   }
   if (route.upload === true && !(request.body instanceof Readable)) {
     throw new VolantError("invalid", "the request has no file", {
-      hint: "send the file as the request body with Content-Type: application/octet-stream",
+      hint: `send the file as the request body with Content-Type: ${(route.uploadTypes ?? ["application/octet-stream"]).join(" or ")}`,
     });
   }
   const input = {
@@ -92,9 +123,10 @@ function readInput(route: RouteSpec, request: FastifyRequest): RouteInput<RouteI
           ? undefined
           : checkNoBody(request.body),
     upload: request.body,
+    key: readKey(route, request),
   };
   // The table's types follow from the schemas that were just checked.
-  return input as unknown as RouteInput<RouteId>;
+  return input as unknown as Omit<RouteInput<RouteId>, "signal">;
 }
 
 function addParsers(app: FastifyInstance): void {
@@ -105,37 +137,20 @@ function addParsers(app: FastifyInstance): void {
     if (text === "") done(null, undefined);
     else void parseJson(request, text as string, done);
   });
-  app.addContentTypeParser("application/octet-stream", (_request, payload, done) => done(null, payload));
+  for (const type of ["application/octet-stream", ARCHIVE_TYPE]) {
+    app.addContentTypeParser(type, (_request, payload, done) => done(null, payload));
+  }
 }
 
-function addGates(app: FastifyInstance, gates: Gates, isClosing: () => boolean): void {
-  app.addHook("onRequest", async (request, reply) => {
-    const { headers, routeOptions } = request;
-    guardBody(request.raw, reply.raw, routeOptions.config.upload === true);
-    reply.header("x-request-id", request.id).header("x-content-type-options", "nosniff");
-    reply.header("cache-control", "no-store");
-    if (isClosing()) throw new VolantError("not_ready", "volantd is shutting down");
-    const { verdict, allowOrigin } = gates.address(request.socket.remoteAddress, headers);
-    if (verdict !== undefined) throw verdict;
-    if (allowOrigin !== undefined) {
-      reply.header("access-control-allow-origin", allowOrigin).header("vary", "Origin");
-      reply.header("access-control-expose-headers", `${TOTAL_COUNT_HEADER}, X-Request-Id`);
-      if (request.method === "OPTIONS" && headers["access-control-request-method"] !== undefined) {
-        reply.header("access-control-allow-methods", "GET, HEAD, POST, PUT, PATCH, DELETE");
-        reply.header("access-control-allow-headers", `Content-Type, Authorization, ${API_KEY_HEADER}, Last-Event-ID`);
-        return reply.header("access-control-max-age", "600").code(204).send();
-      }
-    }
-    if (routeOptions.config.open === true) return;
-    const keyRefusal = gates.key(headers);
-    if (keyRefusal !== undefined) throw keyRefusal;
-  });
-  app.addHook("onSend", async (_request, reply) => {
-    if (isClosing()) reply.header("connection", "close");
-  });
-}
+/** Methods that change nothing (RFC 9110 section 9.2.1), and promise nothing. */
+const SAFE_METHODS: readonly string[] = ["GET", "HEAD"];
 
-function addRoutes(app: FastifyInstance, handlers: Readonly<Record<string, AnyHandler>>, maxImageBytes: number): void {
+function addRoutes(
+  app: FastifyInstance,
+  handlers: Readonly<Record<string, AnyHandler>>,
+  durability: DurabilityUseCases,
+  maxImageBytes: number,
+): void {
   for (const id of ROUTE_IDS) {
     const route = ROUTE_SPECS[id];
     const handle = handlers[id];
@@ -143,43 +158,30 @@ function addRoutes(app: FastifyInstance, handlers: Readonly<Record<string, AnyHa
     app.route({
       method: route.method,
       url: route.path,
-      config: { open: route.open === true, upload: route.upload === true },
+      config: { open: route.open === true, scope: ROUTE_SCOPES[id], upload: route.upload === true },
       ...(route.upload === true ? { bodyLimit: maxImageBytes } : {}),
       handler: async (request, reply) => {
-        const { body, headers } = await handle(readInput(route, request));
-        return reply
-          .code(route.status)
-          .headers({ ...headers })
-          .send(body);
+        const { body, json, headers, isAccepted } = await handle({
+          ...readInput(route, request),
+          signal: goneSignal(reply),
+        });
+        // Here for all routes: none can promise what a power failure would take back.
+        if (!SAFE_METHODS.includes(route.method)) await durability.settled();
+        reply.code(isAccepted === true ? 202 : route.status).headers({ ...headers });
+        return json === undefined ? reply.send(body) : reply.type("application/json; charset=utf-8").send(json);
       },
     });
   }
 }
 
-function addEventRoute(app: FastifyInstance, streams: EventStreams): void {
-  const route = ROUTE_SPECS["events.vms"];
-  app.route({
-    method: "GET",
-    url: route.path,
-    exposeHeadRoute: false,
-    handler: async (request, reply) => {
-      readInput(route, request);
-      const last = request.headers["last-event-id"];
-      if (last !== undefined && (typeof last !== "string" || !/^[0-9]{1,15}$/.test(last))) {
-        throw new VolantError("invalid", "the header Last-Event-ID is not the id of an event");
-      }
-      reply.hijack();
-      await streams.serve(reply.raw, reply.getHeaders(), last === undefined ? undefined : Number(last));
-    },
-  });
-}
-
 /** Streams begin with an upgrade, which never comes here: whoever does has not asked for it. */
 function addStreamRoutes(app: FastifyInstance): void {
-  for (const { method, path } of Object.values(STREAM_ENDPOINTS)) {
+  for (const id of Object.keys(STREAM_ENDPOINTS) as (keyof typeof STREAM_ENDPOINTS)[]) {
+    const { method, path } = STREAM_ENDPOINTS[id];
     app.route({
       method,
       url: path,
+      config: { scope: ROUTE_SCOPES[id] },
       handler: async () => {
         throw new VolantError("invalid", "this route is a stream", {
           hint: `send Connection: Upgrade and Upgrade: ${STREAM_PROTOCOL}`,
@@ -187,9 +189,21 @@ function addStreamRoutes(app: FastifyInstance): void {
       },
     });
   }
+  for (const id of Object.keys(SOCKET_ENDPOINTS) as (keyof typeof SOCKET_ENDPOINTS)[]) {
+    const { method, path } = SOCKET_ENDPOINTS[id];
+    app.route({
+      method,
+      url: path,
+      config: { scope: ROUTE_SCOPES[id] },
+      exposeHeadRoute: false,
+      handler: async () => {
+        throw new VolantError("invalid", "this route is a WebSocket");
+      },
+    });
+  }
 }
 
-function addProxy(app: FastifyInstance, reach: ReachUseCases, apiKey: string | undefined): void {
+function addProxy(app: FastifyInstance, reach: ReachUseCases, { isKey }: Gates): void {
   void app.register(async (scope) => {
     // Bodies are not for us: they are streamed on as they are.
     scope.removeAllContentTypeParsers();
@@ -198,8 +212,9 @@ function addProxy(app: FastifyInstance, reach: ReachUseCases, apiKey: string | u
       scope.route({
         method: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
         url,
-        config: { upload: true },
+        config: { upload: true, proxied: true, scope: ROUTE_SCOPES["vms.agent"] },
         handler: async (request, reply) => {
+          const { forwarded } = request.origin;
           const target = parseProxyTarget(request.raw.url ?? "");
           if (target === undefined) throw new VolantError("invalid", "the request path is not a valid URL path");
           const gone = new AbortController();
@@ -207,7 +222,7 @@ function addProxy(app: FastifyInstance, reach: ReachUseCases, apiKey: string | u
           const { "cache-control": _, ...headers } = reply.getHeaders();
           const { raw: response } = reply;
           const { signal } = gone;
-          await proxyRequest({ reach, apiKey, request: request.raw, response, target, signal, headers });
+          await proxyRequest({ reach, isKey, forwarded, request: request.raw, response, target, signal, headers });
           reply.hijack();
         },
       });
@@ -215,32 +230,19 @@ function addProxy(app: FastifyInstance, reach: ReachUseCases, apiKey: string | u
   });
 }
 
-function addPlannedRoutes(app: FastifyInstance): void {
-  for (const { methods, path, what } of PLANNED_ROUTES) {
-    app.route({
-      method: [...methods] as ("GET" | "POST")[],
-      url: path,
-      // Before the body is looked at: whatever is asked of such a route, the answer is the same.
-      onRequest: async () => {
-        throw new VolantError("not_supported", `${what}: not supported by this version of Volant`);
-      },
-      handler: async () => undefined,
-    });
-  }
-}
-
 function addFailures(
   app: FastifyInstance,
   log: ApiLog,
 ): (error: unknown, request: FastifyRequest, reply: FastifyReply) => void {
   const answer = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
-    const { status, body, unexpected } = failureOf(error, request.id);
+    const { status, body, headers = {}, unexpected } = failureOf(error, request.id);
     // A client that hung up in the middle of its request made no bug of ours, and reads no answer.
     if (unexpected && request.raw.destroyed && !request.raw.complete) return;
     if (unexpected) {
-      log.error({ err: error, requestId: request.id, method: request.method, url: request.url }, "request failed");
+      const path = pathOf(request.url);
+      log.error({ err: error, requestId: request.id, method: request.method, path }, "request failed");
     }
-    if (!reply.sent) void reply.code(status).send(body);
+    if (!reply.sent) void reply.code(status).headers(headers).send(body);
     else if (reply.raw.writable) reply.raw.destroy();
   };
   app.setErrorHandler(answer);
@@ -251,35 +253,36 @@ function addFailures(
   return answer;
 }
 
-function listenFailure(error: unknown, where: string): unknown {
-  const code = (error as NodeJS.ErrnoException).code;
-  if (code === "EADDRINUSE") {
-    return new VolantError("in_use", `the API cannot listen on ${where}: the address is in use`, {
-      cause: error,
-      hint: "is volantd running already? Otherwise set VOLANT_API_LISTEN to another address",
-    });
-  }
-  if (code === "EADDRNOTAVAIL" || code === "EACCES" || code === "ENOTFOUND") {
-    const why = code === "EACCES" ? "it may not use that port" : "this host has no such address";
-    return new VolantError("not_ready", `the API cannot listen on ${where}: ${why}`, {
-      cause: error,
-      hint: "set VOLANT_API_LISTEN to an address of this host",
-    });
-  }
-  return error;
-}
-
 /**
  * Starts the API.
  *
  * @throws VolantError `in_use` or `not_ready` when it cannot listen there, `invalid` for a network that is none
  */
-export async function startApi({ useCases, config, log, heartbeatMs = HEARTBEAT_MS }: ApiOptions): Promise<Api> {
+export async function startApi({
+  useCases,
+  config,
+  log,
+  heartbeatMs = HEARTBEAT_MS,
+  telemetry,
+  audit = SILENT,
+}: ApiOptions): Promise<Api> {
   let closing: Promise<void> | undefined;
   const maxImageBytes = config.maxImageBytes ?? DEFAULT_MAX_IMAGE_BYTES;
   const streams = new EventStreams(useCases.events, heartbeatMs);
-  const gates = createGates(config);
-  const upgrades = new Upgrades({ reach: useCases.reach, gates, apiKey: config.apiKey, log });
+  const nowMs = () => performance.now();
+  const { keys, reach } = useCases;
+  const gates = createGates({ config, keys, isLocal: (socket) => local.has(socket), nowMs });
+  const record = createRecorder(audit, gates.isKey, nowMs);
+  const connections = new KeyConnections(keys);
+  const upgrades = new Upgrades({
+    reach,
+    consoles: useCases.consoles,
+    logs: useCases.logs,
+    gates,
+    connections,
+    record,
+    log,
+  });
   let answer: ReturnType<typeof addFailures> | undefined;
   const app = fastify({
     logger: false,
@@ -287,12 +290,7 @@ export async function startApi({ useCases, config, log, heartbeatMs = HEARTBEAT_
     requestIdHeader: false,
     bodyLimit: MAX_JSON_BYTES,
     requestTimeout: 0,
-    http: {
-      shouldUpgradeCallback: isUpgrade,
-      maxHeaderSize: 16_384,
-      headersTimeout: 10_000,
-      connectionsCheckingInterval: 5000,
-    },
+    ...tcpOptions(config),
     // Longer than any name, so that the schema can say what is wrong with one.
     routerOptions: { maxParamLength: 16_384 },
     forceCloseConnections: "idle",
@@ -301,36 +299,61 @@ export async function startApi({ useCases, config, log, heartbeatMs = HEARTBEAT_
     frameworkErrors: (error, request, reply) => answer?.(error, request, reply),
   });
   answer = addFailures(app, log);
+  if (telemetry !== undefined) tellRequests(app, telemetry);
   addParsers(app);
-  addGates(app, gates, () => closing !== undefined);
-  const handlers: Handlers<Exclude<RouteId, "events.vms">> = {
-    ...systemHandlers(useCases.system),
+  addAdmission(app, { gates, connections, record, isClosing: () => closing !== undefined });
+  const handlers: Handlers<Exclude<RouteId, StreamedRoute>> = {
+    ...systemHandlers(useCases.system, useCases.readiness),
     ...vmHandlers(useCases.vms),
+    ...configHandlers(useCases.configs, useCases.vms),
+    ...deploymentHandlers(useCases.deployments),
     ...pluginHandlers(useCases.plugins),
+    ...artifactHandlers(useCases.artifacts),
     ...imageHandlers(useCases.images, maxImageBytes),
+    ...vfioHandlers(useCases.vfio),
+    ...usageHandlers(useCases.usage),
+    ...guestHandlers(useCases.reach, useCases.consoleLogs),
+    ...eventHandlers(useCases.events),
+    ...keyHandlers(keys),
   };
-  addRoutes(app, handlers as unknown as Readonly<Record<string, AnyHandler>>, maxImageBytes);
-  addEventRoute(app, streams);
-  addPlannedRoutes(app);
+  addRoutes(app, handlers as unknown as Readonly<Record<string, AnyHandler>>, useCases.durability, maxImageBytes);
+  const read: ReadInput = (id, request) => readInput(ROUTE_SPECS[id], request) as never;
+  addEventRoute(app, streams, read);
+  addMetricsRoute(app, useCases.metrics, read);
+  addBackupRoute(app, useCases.backups, read);
+  addFileRoutes(app, useCases.files, read, maxImageBytes);
+  addLogRoute(app, useCases.logs, streams, read);
+  addWorkloadRoutes(app, useCases.workloads, read);
+  addMcpRoutes(app, log);
   addStreamRoutes(app);
-  addProxy(app, useCases.reach, config.apiKey);
+  addProxy(app, reach, gates);
+  const local = new LocalServer(app.routing);
   app.server.on("upgrade", (request, socket, head) => void upgrades.serve(request, socket, head));
+  local.onUpgrade((request, socket, head) => void upgrades.serve(request, socket, head));
+  const letGo = guardTcp(app.server, config, log);
 
   const host = config.listenHost.includes(":") ? `[${config.listenHost}]` : config.listenHost;
   try {
     await app.listen({ host: config.listenHost, port: config.listenPort });
+    if (config.socketPath !== undefined) await local.listen(config.socketPath);
   } catch (error) {
+    letGo();
     await app.close();
     throw listenFailure(error, `${host}:${config.listenPort}`);
   }
   const { port } = app.server.address() as AddressInfo;
 
   async function close(): Promise<void> {
+    letGo();
     streams.end();
     upgrades.end();
-    const force = setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS);
-    await app.close();
+    const force = setTimeout(() => {
+      app.server.closeAllConnections();
+      local.closeAllConnections();
+    }, CLOSE_GRACE_MS);
+    await Promise.all([app.close(), local.close()]);
     clearTimeout(force);
   }
-  return { address: `http://${host}:${port}`, close: () => (closing ??= close()) };
+  const scheme = config.tls === undefined ? "http" : "https";
+  return { address: `${scheme}://${host}:${port}`, close: () => (closing ??= close()) };
 }

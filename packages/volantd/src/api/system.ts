@@ -1,11 +1,18 @@
 import { openApiDocument, type RouteResponse } from "@volant/contract";
-import type { SystemUseCases } from "../engine/use-cases.ts";
+import type { ReadinessUseCases, SystemUseCases } from "../engine/use-cases.ts";
 import type { Handlers } from "./handler.ts";
 
-type SystemRoutes = "health.get" | "openapi.get" | "openapi.root" | "system.info" | "system.status" | "system.summary";
+type SystemRoutes =
+  | "health.get"
+  | "openapi.get"
+  | "openapi.root"
+  | "ready.get"
+  | "system.info"
+  | "system.status"
+  | "system.summary";
 
 /** Health, the OpenAPI document, and what is true of the host. */
-export function systemHandlers(system: SystemUseCases): Handlers<SystemRoutes> {
+export function systemHandlers(system: SystemUseCases, readiness: ReadinessUseCases): Handlers<SystemRoutes> {
   // Made at the first request: few clients ask, and volantd should start quickly.
   let document: RouteResponse<"openapi.get"> | undefined;
   const openApi = () => {
@@ -15,6 +22,10 @@ export function systemHandlers(system: SystemUseCases): Handlers<SystemRoutes> {
   const ok = () => ({ body: { status: "ok" } as const });
   return {
     "health.get": ok,
+    "ready.get": async () => {
+      await readiness.check();
+      return ok();
+    },
     "system.status": ok,
     "openapi.root": openApi,
     "openapi.get": openApi,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request, type IncomingMessage } from "node:http";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer, type AddressInfo, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { json, text } from "node:stream/consumers";
 import test, { after, before } from "node:test";
@@ -40,6 +40,26 @@ test("a stream carries bytes both ways, and each direction ends by itself", asyn
   assert.equal(await text(socket), "you said hello");
   server.close();
   assert.deepEqual((await refusal(`web/forward?port=${port}`)).slice(0, 2), [502, "guest_unreachable"]);
+});
+
+test("where the guest's connection breaks the client's is reset, and where the client's does the guest's is", async () => {
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => void sockets.push(socket.on("error", () => {}))).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  for (const breaks of ["guest", "client"] as const) {
+    const [, client] = (await once(ask(`web/forward?port=${port}`), "upgrade")) as [IncomingMessage, Socket];
+    client.write("half");
+    while (sockets.length === 0) await new Promise(setImmediate);
+    const guest = sockets.pop() as Socket;
+    guest.write("half");
+    await Promise.all([once(client, "data"), once(guest, "data")]);
+    const [broken, other] = breaks === "guest" ? [guest, client] : [client, guest];
+    const told = once(other, "error", { signal: AbortSignal.timeout(30_000) });
+    broken.resetAndDestroy();
+    assert.equal(((await told) as NodeJS.ErrnoException[])[0]?.code, "ECONNRESET", breaks);
+  }
+  server.close();
 });
 
 test("what can't be opened is refused in one sentence", async () => {

@@ -5,18 +5,36 @@
 import { randomUUID } from "node:crypto";
 import { ServerResponse, STATUS_CODES, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { checkSchema, STREAM_ENDPOINTS, STREAM_PROTOCOL, VmName, VolantError, type StreamId } from "@volant/contract";
-import type { ReachUseCases } from "../engine/use-cases.ts";
-import type { Gates } from "./access.ts";
+import {
+  ROUTE_SCOPES,
+  STREAM_ENDPOINTS,
+  STREAM_PROTOCOL,
+  VolantError,
+  type Scope,
+  type StreamId,
+} from "@volant/contract";
+import type { ConsoleUseCases, LogUseCases, ReachUseCases } from "../engine/use-cases.ts";
 import type { ApiLog } from "./api-config.ts";
+import { pathOf, type Recorder } from "./audit-entry.ts";
+import { withSocketKey } from "./credentials.ts";
 import { failureOf } from "./failure.ts";
-import { joinStreams } from "./join-streams.ts";
+import { joinStreams } from "../join-streams.ts";
+import { checkScope, type Client, type Gates, type Origin } from "./gates.ts";
+import { serveLogSocket } from "./logs.ts";
+import type { KeyConnections } from "./key-connections.ts";
 import { parseProxyTarget, proxyUpgrade } from "./proxy.ts";
+import { readVmName } from "./url-name.ts";
+import { parseSocketUrl, socketIdOf, type SocketTarget } from "./web-sockets.ts";
+import { serveConsoleSocket } from "./console.ts";
 
 export interface UpgradeOptions {
   readonly reach: ReachUseCases;
+  readonly consoles: ConsoleUseCases;
+  readonly logs: LogUseCases;
   readonly gates: Gates;
-  readonly apiKey: string | undefined;
+  readonly connections: KeyConnections;
+  /** Told of each request, once it is known what becomes of it. */
+  readonly record: Recorder;
   readonly log: ApiLog;
 }
 
@@ -26,24 +44,23 @@ interface StreamTarget {
   readonly query: URLSearchParams;
 }
 
-/** The stream route that a request's target names. */
+const STREAMS = (Object.entries(STREAM_ENDPOINTS) as [StreamId, { method: string; path: string }][]).map(
+  ([id, { method, path }]) => ({
+    id,
+    method,
+    pattern: new RegExp(`^${path.replace(":name", "([^/?]+)")}(?:\\?(.*))?$`, "s"),
+  }),
+);
+
+/** The stream route that a request's target names. @throws VolantError `invalid` */
 function parseStreamTarget(method: string | undefined, target: string): StreamTarget | undefined {
-  const [path = "", query = ""] = target.split("?", 2);
-  for (const [id, endpoint] of Object.entries(STREAM_ENDPOINTS) as [StreamId, { method: string; path: string }][]) {
-    const match = new RegExp(`^${endpoint.path.replace(":name", "([^/]+)")}$`).exec(path);
-    if (match === null || method !== endpoint.method) continue;
-    return { id, name: readName(match[1] ?? ""), query: new URLSearchParams(query) };
+  for (const stream of STREAMS) {
+    const match = stream.pattern.exec(target);
+    if (match === null || method !== stream.method) continue;
+    const [, encoded = "", query = ""] = match;
+    return { id: stream.id, name: readVmName(encoded), query: new URLSearchParams(query) };
   }
   return undefined;
-}
-
-function readName(encoded: string): string {
-  try {
-    return checkSchema(VmName, decodeURIComponent(encoded), "path");
-  } catch (error) {
-    if (error instanceof VolantError) throw error;
-    throw new VolantError("invalid", "the request path is not a valid URL path");
-  }
 }
 
 /** @throws VolantError `invalid` */
@@ -59,9 +76,16 @@ export function readPort(query: URLSearchParams): number {
 /** Whether a request that offers an upgrade is answered here; every other one is answered as if it had not offered it. */
 export function isUpgrade(request: IncomingMessage): boolean {
   const { upgrade = "" } = request.headers;
-  const [path = ""] = (request.url ?? "").split("?", 1);
-  if (upgrade.toLowerCase() === STREAM_PROTOCOL) return /^\/api\/v1\/vms\/[^/]+\/(exec|forward)$/.test(path);
-  return upgrade.toLowerCase() === "websocket" && parseProxyTarget(request.url ?? "") !== undefined;
+  const { url = "" } = request;
+  if (upgrade.toLowerCase() === STREAM_PROTOCOL) return STREAMS.some(({ pattern }) => pattern.test(url));
+  if (upgrade.toLowerCase() !== "websocket") return false;
+  return socketIdOf(url) !== undefined || parseProxyTarget(url) !== undefined;
+}
+
+/** What a request asks for; what is neither a stream nor a WebSocket of volantd's own goes to the workload. */
+function scopeOf(url: string): Scope {
+  const id = socketIdOf(url) ?? STREAMS.find(({ pattern }) => pattern.test(url))?.id ?? "vms.agent";
+  return ROUTE_SCOPES[id];
 }
 
 export class Upgrades {
@@ -82,6 +106,8 @@ export class Upgrades {
   /** Serves a request that {@link isUpgrade} took, to the end of its connection's first half. */
   async serve(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     this.#sockets.add(socket);
+    // Each direction is watched by itself, and over TLS a few more times: more than Node takes for no leak.
+    socket.setMaxListeners(20);
     const gone = new AbortController();
     socket.once("close", () => {
       this.#sockets.delete(socket);
@@ -91,28 +117,43 @@ export class Upgrades {
     socket.on("error", () => {});
     if (head.length > 0) socket.unshift(head);
     const requestId = randomUUID();
+    const { gates, record, log } = this.#options;
+    const origin = gates.origin(request);
+    const scope = scopeOf(request.url ?? "");
+    let client: Client | undefined;
+    const tell = (status: number): void => record({ request, requestId, origin, client, scope, status });
     try {
-      const allowed = this.#admit(request);
-      await this.#connect(request, socket, gone.signal, { "x-request-id": requestId, ...allowed });
+      const allowed = this.#admit(request, origin);
+      const isOwn = parseProxyTarget(request.url ?? "") === undefined;
+      const headers = socketIdOf(request.url ?? "") !== undefined ? withSocketKey(request.headers) : request.headers;
+      client = gates.identify(origin, headers, request.url ?? "", isOwn);
+      const refusal = checkScope(client, scope);
+      if (refusal !== undefined) throw refusal;
+      if (client.keyId !== undefined) this.#options.connections.hold(client.keyId, request.socket);
+      await this.#connect(request, socket, gone.signal, origin, { "x-request-id": requestId, ...allowed });
+      tell(101);
     } catch (error) {
       if (gone.signal.aborted) return;
-      const { status, body, unexpected } = failureOf(error, requestId);
-      if (unexpected) this.#options.log.error({ err: error, requestId, url: request.url }, "request failed");
+      const { status, body, unexpected, headers = {} } = failureOf(error, requestId);
+      tell(status);
+      if (unexpected) log.error({ err: error, requestId, path: pathOf(request.url) }, "request failed");
       const response = new ServerResponse(request);
       response.shouldKeepAlive = false;
       response.assignSocket(socket as never);
-      response.writeHead(status, { "content-type": "application/json; charset=utf-8", "x-request-id": requestId });
+      response.writeHead(status, {
+        "content-type": "application/json; charset=utf-8",
+        "x-request-id": requestId,
+        ...headers,
+      });
       response.end(JSON.stringify(body), () => socket.end());
     }
   }
 
   /** @throws VolantError what refuses it */
-  #admit(request: IncomingMessage): Readonly<Record<string, string>> {
+  #admit(request: IncomingMessage, origin: Origin): Readonly<Record<string, string>> {
     if (this.#closing) throw new VolantError("not_ready", "volantd is shutting down");
-    const { gates } = this.#options;
-    const { verdict, allowOrigin } = gates.address(request.socket.remoteAddress, request.headers);
-    const refusal = verdict ?? gates.key(request.headers);
-    if (refusal !== undefined) throw refusal;
+    const { verdict, allowOrigin } = this.#options.gates.address(origin, request.headers);
+    if (verdict !== undefined) throw verdict;
     return allowOrigin === undefined ? {} : { "access-control-allow-origin": allowOrigin, vary: "Origin" };
   }
 
@@ -120,25 +161,53 @@ export class Upgrades {
     request: IncomingMessage,
     socket: Duplex,
     signal: AbortSignal,
+    { forwarded }: Origin,
     headers: Readonly<Record<string, string>>,
   ): Promise<void> {
-    const { reach, apiKey } = this.#options;
+    const { reach, consoles, gates } = this.#options;
+    const webSocket = parseSocketUrl(request.url ?? "");
+    if (webSocket !== undefined) {
+      await this.#serveSocket(webSocket, request, socket, signal);
+      return;
+    }
     const proxied = parseProxyTarget(request.url ?? "");
     if (proxied !== undefined) {
-      await proxyUpgrade({ reach, apiKey, request, socket, target: proxied, signal, headers });
+      const { isKey } = gates;
+      await proxyUpgrade({ reach, isKey, forwarded, request, socket, target: proxied, signal, headers });
       return;
     }
     const target = parseStreamTarget(request.method, request.url ?? "");
     if (target === undefined) throw new VolantError("not_found", `there is no stream ${request.method} here`);
-    const stream =
-      target.id === "vms.exec"
-        ? await reach.exec(target.name, signal)
-        : await reach.forward(target.name, readPort(target.query), signal);
+    const open = {
+      "vms.exec": () => reach.exec(target.name, signal),
+      "vms.forward": () => reach.forward(target.name, readPort(target.query), signal),
+      "vms.console": () => consoles.open(target.name, signal),
+    } as const satisfies Record<StreamId, () => Promise<Duplex>>;
+    const stream = await open[target.id]();
     const lines = Object.entries({ connection: "Upgrade", upgrade: STREAM_PROTOCOL, ...headers });
     const text = lines.map(([name, value]) => `${name}: ${value}\r\n`).join("");
     socket.write(`HTTP/1.1 101 ${STATUS_CODES[101]}\r\n${text}\r\n`);
-    // Standard input's end is a frame of its own: a client of exec that hangs up is gone, and what it ran goes too.
-    if (target.id === "vms.exec") socket.once("end", () => stream.destroy());
+    // Standard input's end is a frame of its own, and a console has none: a client that hangs up is gone, and what it ran goes too.
+    if (target.id !== "vms.forward") socket.once("end", () => stream.destroy());
     joinStreams(socket, stream);
+  }
+
+  /** @throws VolantError what refuses it, before the connection is a WebSocket */
+  async #serveSocket(
+    target: SocketTarget,
+    request: IncomingMessage,
+    socket: Duplex,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { consoles, logs, log } = this.#options;
+    const onBug = (error: unknown) => log.error({ err: error, path: pathOf(request.url) }, "a WebSocket failed");
+    if (target.id === "vms.logs.socket") {
+      serveLogSocket(logs, { request, socket, onBug }, target, signal);
+      return;
+    }
+    const [unexpected] = Object.keys(target.query);
+    if (unexpected !== undefined)
+      throw new VolantError("invalid", `query: unknown field ${JSON.stringify(unexpected)}`);
+    serveConsoleSocket({ request, socket, onBug }, await consoles.open(target.name, signal));
   }
 }

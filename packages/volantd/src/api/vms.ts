@@ -1,24 +1,49 @@
-import { TOTAL_COUNT_HEADER } from "@volant/contract";
+import { TOTAL_COUNT_HEADER, type Vm } from "@volant/contract";
 import type { VmUseCases } from "../engine/use-cases.ts";
 import { DONE, type Handlers } from "./handler.ts";
+import { begun, ended, type Waited } from "./waiting.ts";
 
 type VmRoutes = "vms.create" | "vms.delete" | "vms.get" | "vms.list" | "vms.restart" | "vms.start" | "vms.stop";
 
+/** A VM that has not changed is the same object as in the list before, and its text the same text. */
+const texts = new WeakMap<Vm, string>();
+
+function textOf(vm: Vm): string {
+  const known = texts.get(vm);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(vm);
+  texts.set(vm, text);
+  return text;
+}
+
 /** VMs: list, create, show, delete, start, stop, restart. */
 export function vmHandlers(vms: VmUseCases): Handlers<VmRoutes> {
+  const starts: Waited<Vm> = {
+    get: (name) => vms.get(name),
+    wait: (name, patience) => vms.wait(name, "running", patience),
+  };
   return {
-    "vms.list": ({ query }) => {
+    "vms.list": async ({ query }) => {
+      await vms.refresh();
       const { vms: found, total } = vms.list(query);
-      return { body: [...found], headers: { [TOTAL_COUNT_HEADER]: String(total) } };
+      const json = `[${found.map(textOf).join(",")}]`;
+      return { body: [...found], json, headers: { [TOTAL_COUNT_HEADER]: String(total) } };
     },
-    "vms.create": async ({ body }) => ({ body: await vms.create(body) }),
-    "vms.get": ({ params }) => ({ body: vms.get(params.name) }),
-    "vms.delete": async ({ params }) => {
-      await vms.delete(params.name);
-      return DONE;
+    "vms.create": (input) => begun(starts, input, () => vms.create(input.body, input.key)),
+    "vms.get": async ({ params }) => {
+      await vms.refresh();
+      return { body: vms.get(params.name) };
     },
-    "vms.start": async ({ params }) => ({ body: await vms.start(params.name) }),
-    "vms.stop": async ({ params }) => ({ body: await vms.stop(params.name) }),
-    "vms.restart": async ({ params }) => ({ body: await vms.restart(params.name) }),
+    "vms.delete": (input) =>
+      ended(vms, input.params.name, input, async (patience) => {
+        await vms.delete(input.params.name, patience);
+        return DONE;
+      }),
+    "vms.start": (input) => begun(starts, input, () => vms.start(input.params.name)),
+    "vms.stop": (input) =>
+      ended(vms, input.params.name, input, async (patience) => ({
+        body: await vms.stop(input.params.name, patience),
+      })),
+    "vms.restart": (input) => begun(starts, input, () => vms.restart(input.params.name)),
   };
 }

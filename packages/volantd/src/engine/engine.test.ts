@@ -1,138 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import test, { after } from "node:test";
-import { VolantError, type CreateVmRequest, type Manifest, type VmEvent } from "@volant/contract";
+import test from "node:test";
+import { VolantError, type VmEvent } from "@volant/contract";
 import fc from "fast-check";
-import { parseSubnet } from "../model/address.ts";
-import { SqliteStore } from "../store/sqlite-store.ts";
-import { Life, MemoryGuest, MemoryHost, MemoryImages, MemoryNetwork, MemoryRuntime } from "../testing/memory-host.ts";
-import { Engine } from "./engine.ts";
-import { EventHub } from "./event-hub.ts";
-import { VmService } from "./vm-service.ts";
-import { WorkloadLogs } from "./workload-logs.ts";
+import { Bench, request, type Running } from "../testing/engine-bench.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "engine-"));
-after(() => rmSync(directory, { recursive: true, force: true }));
-
-const manifest: Manifest = {
-  name: "hello",
-  version: "1",
-  resources: { cpu_cores: 1, memory_mb: 128 },
-  workload: { base_url: "http://127.0.0.1:80", entrypoint: ["/bin/hello"] },
-  initramfs: { url: "file:///hello", checksum: `sha256:${"a".repeat(64)}` },
-  health_check: { endpoint: "/" },
-};
-const managed = { bridge: "vbr0", pool: { subnet: parseSubnet("10.0.0.0/24"), gateway: 0x0a000001 } };
-let files = 0;
-
-interface Running {
-  readonly engine: Engine;
-  readonly vms: VmService;
-  readonly life: Life;
-  readonly events: VmEvent[];
-}
-
-/** One host and one store, with one engine after the other. */
-class Bench {
-  readonly host = new MemoryHost();
-  readonly store = SqliteStore.open({
-    path: join(directory, `${files++}.db`),
-    now: () => new Date(),
-    newInstallation: () => "abcdef01",
-    restMs: 0,
-  });
-  readonly failures: string[] = [];
-  readonly logDirectory = join(directory, `logs-${files}`);
-
-  constructor() {
-    this.store.createPlugin(manifest, true);
-  }
-
-  async open(effects?: number): Promise<Running> {
-    const life = new Life(effects);
-    const { host, store } = this;
-    const runtime = new MemoryRuntime(host, life);
-    const network = new MemoryNetwork(host, life);
-    const hub = new EventHub(0);
-    const events: VmEvent[] = [];
-    const record = hub.publish.bind(hub);
-    hub.publish = (event) => {
-      events.push(event);
-      record(event);
-    };
-    const now = () => new Date();
-    const images = new MemoryImages();
-    const engine = new Engine({
-      store,
-      runtime,
-      network,
-      images,
-      now,
-      events: hub,
-      logs: new WorkloadLogs(this.logDirectory, () => {}),
-      log: {
-        info: () => {},
-        warn: () => {},
-        error: (fields, message) => this.failures.push(`${message}: ${String(fields["error"])}`),
-      },
-      pool: managed.pool,
-      openGuest: (options) => new MemoryGuest(host, options),
-      nameservers: async () => [],
-      monotonicMs: () => performance.now(),
-      lookEveryMs: 60_000,
-    });
-    const vms = new VmService({ store, engine, runtime, network, images, events: hub, managed, now });
-    const started = engine.start();
-    // A life of few effects may end before the start does.
-    await Promise.race([started, new Promise((resolve) => setTimeout(resolve, 50))]);
-    return { engine, vms, life, events };
-  }
-
-  /** Waits until nothing is left to do for any VM. */
-  async settle({ engine }: Running): Promise<void> {
-    for (const id of this.store.vmIds()) {
-      await engine.until(
-        id,
-        (lane) => {
-          const vm = this.store.getVm(id);
-          return vm === undefined || (lane.settled && vm.status !== "pending" && vm.status !== "starting");
-        },
-        10_000,
-        `VM ${id} does not settle: ${JSON.stringify(this.store.getVm(id))}`,
-      );
-    }
-    while (this.host.processes.size > 0 && this.#orphans().length > 0) await new Promise(setImmediate);
-  }
-
-  #orphans(): unknown[] {
-    return [...this.host.processes.values()].filter(({ vmId }) => this.store.getVm(vmId) === undefined);
-  }
-
-  /** The host holds exactly what the store wants: no VM without its parts, no part without its VM. */
-  assertAgreement(): void {
-    const running = this.store.vmIds().flatMap((id) => {
-      const vm = this.store.getVm(id);
-      assert.ok(vm !== undefined && vm.desired !== "absent", "a deleted VM has no row");
-      const up = vm.desired === "running" && vm.endedGeneration !== vm.generation;
-      assert.equal(vm.status, up ? "running" : vm.desired === "stopped" ? "stopped" : vm.endedStatus);
-      return up ? [vm] : [];
-    });
-    const sorted = (values: Iterable<unknown>): unknown[] => [...values].map(String).sort();
-    const { host } = this;
-    const processes = [...host.processes.values()].map(({ vmId, generation }) => `${vmId}:${generation}`);
-    assert.deepEqual(sorted(processes), sorted(running.map(({ id, generation }) => `${id}:${generation}`)));
-    const taps = [...host.taps.values()].map(({ vmId, name, owner }) => `${vmId} ${name} ${owner}`);
-    assert.deepEqual(sorted(taps), sorted(running.map(({ id, tap }) => `${id} ${tap} ${1_900_000_000 + id}`)));
-    const neighbours = [...host.neighbours].map(([address, mac]) => `${address} ${mac}`);
-    assert.deepEqual(sorted(neighbours), sorted(running.map(({ address, mac }) => `${address} ${mac}`)));
-    assert.deepEqual(sorted(host.folders), sorted(running.map(({ id }) => id)));
-    assert.deepEqual(this.failures, []);
-  }
-}
-
-const request = (name: string): CreateVmRequest => ({ name, plugin: "hello" });
 const ofType = (events: readonly VmEvent[]) => events.filter(({ type }) => type !== "VM_LOG").map(({ type }) => type);
 
 test("a VM goes from pending to running, and each step of its way is told", async () => {
@@ -248,6 +121,49 @@ test("a VM in mode dhcp runs once it has a lease, shows it, and tells when it ch
   bench.store.close();
 });
 
+test("an address that no DHCP server was seen to give is no lease, unless the operator lets the guest be anybody", async () => {
+  const bench = new Bench();
+  const running = await bench.open();
+  const { vms, engine } = running;
+  bench.host.leasesAreTrue = false;
+  const lease = { phase: "bound", nameservers: [] } as const;
+  bench.host.guestNetwork = { applied: true, mode: "dhcp", address: "10.7.0.5", prefixLength: 24, lease };
+  const network = { mode: "dhcp" };
+  const held = await vms.create({ ...request("held"), config: { network } });
+  const reason = () => vms.get("held").network.lease?.reason ?? "";
+  await engine.until(held.id, () => reason().includes("no DHCP server"), 5000, "its word is taken");
+  assert.deepEqual([vms.get("held").ip_address, vms.get("held").policy], ["", { anti_spoof: true }]);
+  const config = { network, policy: { anti_spoof: false } };
+  const free = await vms.create({ ...request("free"), config });
+  await engine.until(free.id, () => vms.get("free").ip_address === "10.7.0.5", 5000, "its word is not taken");
+  assert.deepEqual(bench.host.policies.get(free.id)?.antiSpoof, false);
+  await running.engine.close();
+  bench.store.close();
+});
+
+test("a start that takes too long says what it waits for, in its reason and an event, and goes on", async () => {
+  const bench = new Bench();
+  const running = await bench.open(undefined, { startTimeoutMs: 1 });
+  const { vms, engine, events } = running;
+  const silent = { phase: "waiting_for_lease", nameservers: [], reason: "no DHCP server has answered" } as const;
+  bench.host.guestNetwork = { applied: false, lease: silent };
+  bench.host.otherBridges.set("br-lan", "up");
+  const { id } = await vms.create({ ...request("web"), config: { network: { mode: "dhcp", bridge: "br-lan" } } });
+  const sentence = "no lease after 0.001 s on bridge br-lan: no DHCP server has answered; still trying";
+  await engine.until(id, () => vms.get("web").reason === sentence, 5000, "it does not say that it is late");
+  assert.equal(vms.get("web").status, "starting");
+  assert.ok(
+    events.some(({ type, reason, status }) => type === "VM_UPDATED" && reason === sentence && status === "starting"),
+  );
+  const lease = { phase: "bound", nameservers: [] } as const;
+  bench.host.guestNetwork = { applied: true, mode: "dhcp", address: "10.7.0.5", prefixLength: 24, lease };
+  bench.host.guestNews.emit("network");
+  await bench.settle(running);
+  assert.deepEqual([vms.get("web").status, vms.get("web").reason], ["running", undefined]);
+  await engine.close();
+  bench.store.close();
+});
+
 test("a guest that powers itself off is stopped, not crashed", async () => {
   const bench = new Bench();
   const running = await bench.open();
@@ -293,6 +209,60 @@ test("the next engine adopts running VMs without touching them, and removes what
   await second.engine.close();
   const told = readFileSync(join(bench.logDirectory, "web.log"), "utf8");
   assert.equal(told, "2026-01-01T00:00:00.000Z stdout hello\n", "no line is told twice");
+  bench.store.close();
+});
+
+test("what runs is shown as running before the loop begins, and whoever orders something then is served", async () => {
+  const bench = new Bench();
+  const first = await bench.open();
+  await first.vms.create(request("web"));
+  await bench.settle(first);
+  const { pid } = first.vms.get("web");
+  await first.engine.close();
+  const second = await bench.open(undefined, { adoptOnly: true });
+  const shown = second.vms.get("web");
+  assert.deepEqual([shown.status, shown.pid, shown.agent.attached], ["running", pid, false]);
+  await second.vms.create(request("later"));
+  await second.vms.delete("web");
+  assert.equal(bench.host.processes.has(pid ?? 0), false);
+  second.engine.begin();
+  await bench.settle(second);
+  assert.equal(second.vms.get("later").agent.attached, true);
+  bench.assertAgreement();
+  await second.engine.close();
+  bench.store.close();
+});
+
+test("what ended while no volantd ran is told as ended before anybody is answered, and nothing is waited for where all are there", async () => {
+  const bench = new Bench();
+  const first = await bench.open();
+  await first.vms.create(request("lost"));
+  await first.vms.create(request("here"));
+  await bench.settle(first);
+  const { pid } = first.vms.get("lost");
+  await first.engine.close();
+  bench.host.end(pid ?? 0, "host-signal");
+  const second = await bench.open(undefined, { adoptOnly: true });
+  assert.equal(second.vms.get("lost").status, "running", "as it is written down");
+  await second.engine.endsSeen(5000);
+  assert.deepEqual([second.vms.get("lost").status, second.vms.get("here").status], ["crashed", "running"]);
+  await second.vms.start("lost");
+  await bench.settle(second);
+  await second.engine.close();
+  const third = await bench.open(undefined, { adoptOnly: true });
+  await third.engine.endsSeen(5000);
+  assert.deepEqual(
+    third.vms.list({}).vms.map(({ status, agent }) => [status, agent.attached]),
+    [
+      ["running", false],
+      ["running", false],
+    ],
+    "the loop has not begun",
+  );
+  third.engine.begin();
+  await bench.settle(third);
+  bench.assertAgreement();
+  await third.engine.close();
   bench.store.close();
 });
 
@@ -357,7 +327,21 @@ test("a foreign link of a tap's name is left alone, and named", async () => {
 
 const names = ["a", "a-1", "a1", "B"];
 const command = fc.record({
-  what: fc.constantFrom("create", "create", "delete", "start", "stop", "restart", "crash", "power off"),
+  what: fc.constantFrom(
+    "create",
+    "create",
+    "delete",
+    "start",
+    "stop",
+    "restart",
+    "crash",
+    "power off",
+    "vsock",
+    "bridged",
+    "no",
+    "on-failure",
+    "always",
+  ),
   name: fc.constantFrom(...names),
 });
 const chapter = fc.record({
@@ -367,13 +351,19 @@ const chapter = fc.record({
   end: fc.oneof(fc.constant("close" as const), fc.constant("stay" as const), fc.integer({ min: 0, max: 12 })),
 });
 
-async function obey({ vms }: Running, bench: Bench, { what, name }: { what: string; name: string }): Promise<void> {
+async function obey(
+  { vms, configs }: Running,
+  bench: Bench,
+  { what, name }: { what: string; name: string },
+): Promise<void> {
   try {
     if (what === "create") await vms.create(request(name));
     else if (what === "delete") await vms.delete(name);
     else if (what === "start") await vms.start(name);
     else if (what === "stop") await vms.stop(name);
     else if (what === "restart") await vms.restart(name);
+    else if (what === "vsock" || what === "bridged") await configs.patch(name, { network: { mode: what } });
+    else if (what === "no" || what === "on-failure" || what === "always") await configs.patch(name, { restart: what });
     else {
       const { pid } = vms.get(name);
       if (pid !== undefined) bench.host.end(pid, what === "crash" ? "host-signal" : "guest-shutdown");
@@ -388,6 +378,7 @@ test("whatever users order at once, whatever dies, and wherever volantd is kille
   await fc.assert(
     fc.asyncProperty(fc.array(chapter, { minLength: 1, maxLength: 6 }), async (chapters) => {
       const bench = new Bench();
+      bench.restartTimes = { firstMs: 1, lastMs: 4, steadyMs: 10 };
       let running = await bench.open();
       try {
         for (const { commands, end } of chapters) {

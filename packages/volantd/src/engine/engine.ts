@@ -3,22 +3,34 @@
  *
  * Rules of concurrency. A VM's passes never overlap. VMs that are due at the same time share one look at the host, and that look begins only after
  * each of them has finished its last pass, so that no plan is made from a time before its own steps. Rows are read after the look: what is seen and
- * has no row then is an orphan. After a pass with steps the VM is due again, until nothing is left to do.
+ * has no row then is an orphan. After a pass with steps the VM is due again, until nothing is left to do. A look costs as much as there are VMs: after one the
+ * loop pauses in proportion, and who becomes due meanwhile shares the next.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { VolantError, type VmEventType } from "@volant/contract";
+import { formatAddress } from "../model/address.ts";
 import { dhcpLease, leaseText, type DhcpLease } from "../model/dhcp-lease.ts";
+import { hasEnded } from "../model/vm-state.ts";
+import { transportText } from "../guest/data-link.ts";
+import { overdueAtMs, passedLimitMs, startingSince } from "../plan/overdue.ts";
 import { planVm } from "../plan/plan-vm.ts";
-import { vmStatus } from "../plan/status.ts";
-import type { ObservedVm } from "../plan/observed.ts";
-import type { Plan } from "../plan/step.ts";
+import { RESTART_TIMES, steadySince } from "../plan/restart.ts";
+import { isSilent } from "../plan/silence.ts";
+import { SILENT, vmStatus } from "../plan/status.ts";
+import type { DesiredVm, ObservedVm } from "../plan/observed.ts";
+import type { Plan, Step } from "../plan/step.ts";
 import type { HypervisorProcess } from "../runtime/runtime.ts";
+import { Slots } from "../slots.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { VmRecord } from "../store/store.ts";
 import { HostKeeper } from "./host-keeper.ts";
-import { execute, type ExecutorDeps } from "./executors.ts";
+import { execute, type ExecutorDeps, type Outcome, type StepContext } from "./executors.ts";
 import { Lane } from "./lane.ts";
-import { desiredVm, observedVm, observedVmIds, observeHost, type HostView } from "./observe.ts";
-import { Slots } from "./slots.ts";
-import { vmEvent } from "./vm-view.ts";
+import { desiredVm, observedVm, observedVmIds, observeHost, policyOf, tapOf, type HostView } from "./observe.ts";
+import { DEFAULT_HANG_TIMEOUT_MS, restartWishes } from "./restart-wishes.ts";
+import { retryDelay } from "./retry-delay.ts";
+import { nextRestartAt, vmEvent } from "./vm-view.ts";
+import { messageOf } from "../message-of.ts";
 
 export interface EngineLog {
   info(fields: Readonly<Record<string, unknown>>, message: string): void;
@@ -31,12 +43,31 @@ export interface EngineOptions extends ExecutorDeps {
   readonly lookEveryMs?: number;
   /** How many VMs' steps are carried out at a time. Default: 16. */
   readonly parallel?: number;
+  /** A VM that is not running so long after its hypervisor is up says so. Default: 60 s. */
+  readonly startTimeoutMs?: number;
+  /** A VM with a restart policy whose agent has been silent for so long is started again; 0: never. Default: 30 s. */
+  readonly hangTimeoutMs?: number;
+  /** How long a guest's agent gets to end it when it is stopped, before its power button is pressed. Default: 10 s. */
+  readonly stopTimeoutMs?: number | undefined;
+  /** Called after each pass of a VM, also of one that is gone by then. */
+  readonly onPass?: (vmId: number) => void;
+  /** Told of each step once it is over. */
+  readonly telemetry?: Pick<Telemetry, "step">;
 }
 
 const LOOK_EVERY_MS = 10_000;
 const PARALLEL = 16;
-const FIRST_RETRY_MS = 250;
-const LAST_RETRY_MS = 10_000;
+/**
+ * The same for VMs that are to go: their steps mostly wait, for guests to end and for the kernel to take away what it takes away of many at the price of one.
+ */
+const PARALLEL_ENDS = 256;
+/** Many times what a guest takes, under software emulation and on a busy host, too. */
+export const DEFAULT_START_TIMEOUT_MS = 60_000;
+/** How many passes are begun before others have a turn. */
+const PASSES_AT_ONCE = 50;
+/** How long the loop pauses between looks, as a multiple of what the last one took; and at most, for a look that was held up. */
+const LOOK_PAUSE = 2;
+const LONGEST_LOOK_PAUSE_MS = 250;
 /** How long a closing engine lets steps that are under way finish. */
 const CLOSE_GRACE_MS = 5000;
 
@@ -53,18 +84,28 @@ export class Engine {
   readonly #closing = new AbortController();
   readonly #abandon = new AbortController();
   readonly #slots: Slots;
+  readonly #endSlots = new Slots(PARALLEL_ENDS);
+  readonly #startTimeoutMs: number;
   readonly #passes = new Set<Promise<void>>();
   #turning: Promise<void> | undefined;
   readonly #keeper: HostKeeper;
   /** Something of what all VMs share may have changed: the host is due for a look even where no VM is. */
   #hostDue = false;
   #hostTimer: NodeJS.Timeout | undefined;
+  /** VMs that should be running, by what is written down, and whose process was not found, with their generations. */
+  readonly #unaccounted = new Map<number, number>();
+  /** What the first look showed, until the loop begins. */
+  #found: ReadonlySet<number> = new Set();
   #observeFailures = 0;
+  #blindness: string | undefined;
+  /** The next look does not begin before this. */
+  #nextLookMs = Number.NEGATIVE_INFINITY;
   #lookTimer: NodeJS.Timeout | undefined;
 
   constructor(options: EngineOptions) {
     this.#options = options;
     this.#slots = new Slots(options.parallel ?? PARALLEL);
+    this.#startTimeoutMs = options.startTimeoutMs ?? DEFAULT_START_TIMEOUT_MS;
     const { network, runtime, log, monotonicMs } = options;
     this.#keeper = new HostKeeper({
       network,
@@ -76,11 +117,30 @@ export class Engine {
     });
   }
 
-  /** Finds running VMs again, begins to remove what has our mark and no row, and keeps the loop going from then on. */
-  async start(): Promise<void> {
-    const host = await this.#look();
-    this.#adopt(host);
-    this.#wakeAll(host);
+  /**
+   * Finds running VMs again: from then on they are shown with their processes, and the loop serves whoever wakes it. What is to be done for them waits for
+   * {@link begin}.
+   */
+  async adopt(): Promise<void> {
+    const { network, runtime } = this.#options;
+    const host = await observeHost(network, runtime);
+    for (const process of host.processes) {
+      const record = this.#options.store.getVm(process.vmId);
+      if (record?.generation === process.generation) this.#laneOf(process.vmId).process = process;
+    }
+    for (const id of this.#options.store.vmIds()) {
+      const record = this.#options.store.getVm(id);
+      if (record === undefined || !isThoughtToRun(record) || this.#lanes.get(id)?.process !== undefined) continue;
+      this.#unaccounted.set(id, record.generation);
+    }
+    this.#found = observedVmIds(host, this.#options.store.installation);
+  }
+
+  /** Has every VM looked at, begins to remove what has our mark and no row, and keeps the loop going from then on. After {@link adopt}; once is enough. */
+  begin(): void {
+    if (this.#lookTimer !== undefined) return;
+    this.#wakeAll(this.#found);
+    this.#found = new Set();
     const { signal } = this.#closing;
     void this.#options.network
       .watch((vmId) => this.#networkChanged(vmId), signal)
@@ -89,6 +149,28 @@ export class Engine {
       );
     this.#lookTimer = setInterval(() => void this.#lookAround(), this.#options.lookEveryMs ?? LOOK_EVERY_MS);
     this.#lookTimer.unref();
+  }
+
+  /**
+   * Resolves once it is written down how those VMs ended that were found without their process, or after a time: until then they would be shown as running.
+   * Where there are such VMs, the loop begins.
+   */
+  async endsSeen(limitMs: number): Promise<void> {
+    const { store } = this.#options;
+    if (this.#unaccounted.size > 0) this.begin();
+    const waits = [...this.#unaccounted].map(async ([id, generation]) => {
+      const isSeen = ({ failure }: Lane): boolean => {
+        const record = store.getVm(id);
+        return record?.generation !== generation || hasEnded(record) || failure !== undefined;
+      };
+      try {
+        await this.until(id, isSeen, limitMs, "how the VM ended is not seen yet");
+      } catch (error) {
+        this.#options.log.warn({ vm: id, error }, "how a VM ended is not known yet");
+      }
+    });
+    await Promise.all(waits);
+    this.#unaccounted.clear();
   }
 
   /** Lets go of everything and leaves VMs running. Steps that are under way may finish. */
@@ -109,6 +191,11 @@ export class Engine {
     }
   }
 
+  /** Why the host can't be observed; undefined while it can. */
+  get blindness(): string | undefined {
+    return this.#blindness;
+  }
+
   lane(vmId: number): Lane | undefined {
     return this.#lanes.get(vmId);
   }
@@ -125,9 +212,16 @@ export class Engine {
   /**
    * Resolves once `done` holds, which is asked after each pass of this VM.
    *
-   * @throws VolantError `timeout`; `not_ready` when the engine closes first
+   * @param signal ends the waiting, too: nobody is there for its outcome any more
+   * @throws VolantError `timeout`; `not_ready` when the engine closes first; the signal's reason
    */
-  async until(vmId: number, done: (lane: Lane) => boolean, timeoutMs: number, what: string): Promise<void> {
+  async until(
+    vmId: number,
+    done: (lane: Lane) => boolean,
+    timeoutMs: number,
+    what: string,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const lane = this.#laneOf(vmId);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const check = () => {
@@ -139,12 +233,16 @@ export class Engine {
       }
     };
     const timer = setTimeout(() => reject(new VolantError("timeout", what)), timeoutMs);
+    const leave = () => reject(signal?.reason as Error);
+    signal?.addEventListener("abort", leave, { once: true });
     lane.waiters.add(check);
     try {
+      signal?.throwIfAborted();
       check();
       await promise;
     } finally {
       clearTimeout(timer);
+      signal?.removeEventListener("abort", leave);
       lane.waiters.delete(check);
     }
   }
@@ -162,23 +260,13 @@ export class Engine {
     return this.#keeper.look();
   }
 
-  /** Shows the processes of running VMs before the first pass has reached them. */
-  #adopt(host: HostView): void {
-    for (const process of host.processes) {
-      const record = this.#options.store.getVm(process.vmId);
-      if (record?.generation === process.generation) this.#laneOf(process.vmId).process = process;
-    }
-  }
-
-  #wakeAll(host: HostView): void {
-    const ids = observedVmIds(host, this.#options.store.installation);
-    for (const id of this.#options.store.vmIds()) ids.add(id);
-    for (const id of ids) this.wake(id);
+  #wakeAll(found: ReadonlySet<number>): void {
+    for (const id of new Set([...found, ...this.#options.store.vmIds()])) this.wake(id);
   }
 
   async #lookAround(): Promise<void> {
     try {
-      this.#wakeAll(await this.#look());
+      this.#wakeAll(observedVmIds(await this.#look(), this.#options.store.installation));
     } catch (error) {
       this.#options.log.error({ error }, "the host can't be observed");
     }
@@ -196,7 +284,11 @@ export class Engine {
   /** Looks again at what all VMs share, and at each of them. */
   #wakeHost(): void {
     this.#hostDue = true;
-    for (const id of this.#options.store.vmIds()) this.wake(id);
+    try {
+      for (const id of this.#options.store.vmIds()) this.wake(id);
+    } catch (error) {
+      this.#options.log.error({ error }, "the VMs can't be read, and are looked at by the timer");
+    }
     this.#schedule();
   }
 
@@ -224,6 +316,7 @@ export class Engine {
   async #turn(): Promise<void> {
     // What happens in the same instant is looked at together.
     await new Promise(setImmediate);
+    await this.#pauseBetweenLooks();
     const batch = this.#due();
     if ((batch.length === 0 && !this.#hostDue) || this.#closing.signal.aborted) return;
     this.#hostDue = false;
@@ -232,12 +325,18 @@ export class Engine {
       lane.dirty = false;
     }
     let host: HostView;
+    const { monotonicMs } = this.#options;
+    const startedMs = monotonicMs();
     try {
       host = await this.#look();
       this.#observeFailures = 0;
+      this.#blindness = undefined;
+      const endedMs = monotonicMs();
+      this.#nextLookMs = endedMs + Math.min(LONGEST_LOOK_PAUSE_MS, (endedMs - startedMs) * LOOK_PAUSE);
     } catch (error) {
       this.#options.log.error({ error }, "the host can't be observed");
       const delayMs = retryDelay(this.#observeFailures++);
+      this.#blindness = messageOf(error);
       for (const lane of batch) {
         lane.busy = false;
         this.#wakeAfter(lane, delayMs);
@@ -245,11 +344,21 @@ export class Engine {
       this.#wakeHostAfter(delayMs);
       return;
     }
-    for (const lane of batch) this.#startPass(lane, host);
+    for (const [index, lane] of batch.entries()) {
+      // Most passes find nothing to do and end at once: a thousand of them would hold up whoever asks for something.
+      if (index > 0 && index % PASSES_AT_ONCE === 0) await new Promise(setImmediate);
+      this.#startPass(lane, host);
+    }
+  }
+
+  async #pauseBetweenLooks(): Promise<void> {
+    const pauseMs = this.#nextLookMs - this.#options.monotonicMs();
+    const { signal } = this.#closing;
+    if (pauseMs > 0) await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {});
   }
 
   #startPass(lane: Lane, host: HostView): void {
-    const pass = this.#slots
+    const pass = (this.#isToGo(lane.vmId) ? this.#endSlots : this.#slots)
       .run(() => this.#pass(lane, host))
       .catch((error: unknown) => this.#fail(lane, error))
       .finally(() => {
@@ -257,27 +366,56 @@ export class Engine {
         this.#passes.delete(pass);
         lane.notify();
         this.#forgetIfGone(lane);
+        this.#options.onPass?.(lane.vmId);
         if (lane.dirty) this.#schedule();
       });
     this.#passes.add(pass);
   }
 
+  #isToGo(vmId: number): boolean {
+    try {
+      return (this.#options.store.getVm(vmId)?.desired ?? "absent") === "absent";
+    } catch {
+      // The pass itself will fail by it, and say so.
+      return false;
+    }
+  }
+
   async #pass(lane: Lane, host: HostView): Promise<void> {
-    const { store, runtime, monotonicMs } = this.#options;
+    const { store, runtime, network, monotonicMs } = this.#options;
+    const nowMs = monotonicMs();
+    await this.#readSilence(lane, nowMs);
+    // From here to where its state is shown there is no await: what a user orders meanwhile would be overwritten.
     const record = store.getVm(lane.vmId);
-    const context = { installation: store.installation, nowMs: monotonicMs() };
+    const isPaused = (process: HypervisorProcess): boolean => runtime.isPaused(process);
+    const context = { installation: store.installation, nowMs, isPaused };
+    if (record !== undefined) this.#followLease(record, host);
     lane.lease = record === undefined ? undefined : this.#leaseOf(record, lane);
-    const observed = observedVm(lane, { tap: record?.tap, bridge: record?.spec.bridge }, host, context);
-    const vm = record === undefined ? undefined : desiredVm(record, runtime);
+    const observed = observedVm(
+      lane,
+      { tap: record?.tap, bridge: record?.spec.bridge, mac: record?.mac },
+      host,
+      context,
+    );
+    const wanted = record === undefined ? undefined : desiredVm(record, runtime, network.lease(record.id));
+    lane.excusedAtMs = observed.guest?.excusedAtMs;
+    lane.steady = steadySince(wanted, observed, lane.steady);
+    const { stopTimeoutMs } = this.#options;
+    const vm = record && wanted && { ...wanted, stopTimeoutMs, ...this.#restartWishes(record, lane, observed.nowMs) };
     lane.process = observed.processes.find(({ generation }) => generation === record?.generation);
     lane.shutdowns = lane.shutdowns.filter((shutdown) =>
       observed.processes.some((process) => isSame(shutdown, process)),
     );
     for (const process of observed.processes) this.#watchExit(process);
     const plan = planVm(vm, observed);
-    if (record !== undefined) this.#show(record, lane, observed, plan);
+    lane.starting = startingSince(vm, observed, lane.starting);
+    if (record !== undefined && wanted !== undefined) this.#show(record, wanted, lane, observed, plan);
     clearTimeout(lane.timer);
-    if (plan.wakeAtMs !== undefined) this.#wakeAfter(lane, Math.max(0, plan.wakeAtMs - monotonicMs()));
+    const overdueAt = overdueAtMs(lane.starting, this.#startTimeoutMs, observed.nowMs);
+    const wakeAtMs = Math.min(
+      ...[plan.wakeAtMs, plan.lookAtMs, overdueAt].map((atMs) => atMs ?? Number.POSITIVE_INFINITY),
+    );
+    if (Number.isFinite(wakeAtMs)) this.#wakeAfter(lane, Math.max(0, wakeAtMs - monotonicMs()));
     const waitMs = lane.failure === undefined ? 0 : lane.failure.retryAtMs - monotonicMs();
     if (waitMs > 0 && plan.steps.length > 0) {
       this.#wakeAfter(lane, waitMs);
@@ -286,7 +424,7 @@ export class Engine {
     const signal = this.#abandon.signal;
     for (const step of plan.steps) {
       const wake = () => this.wake(lane.vmId);
-      const outcome = await execute({ deps: this.#options, lane, vm: record, signal, wake }, step);
+      const outcome = await this.#execute({ deps: this.#options, lane, vm: record, signal, wake }, step);
       if (outcome === "replan") break;
       if (this.#abandon.signal.aborted) return;
     }
@@ -295,14 +433,67 @@ export class Engine {
     lane.settled = plan.steps.length === 0 && plan.blocked === undefined && plan.wakeAtMs === undefined && !lane.dirty;
   }
 
+  async #execute(context: StepContext, step: Step): Promise<Outcome> {
+    const { telemetry, monotonicMs } = this.#options;
+    const { vmId } = context.lane;
+    const startedMs = monotonicMs();
+    const tell = (failure?: string): void =>
+      telemetry?.step({ vmId, kind: step.kind, startedMs, endedMs: monotonicMs(), failure });
+    try {
+      const outcome = await execute(context, step);
+      tell();
+      return outcome;
+    } catch (error) {
+      tell(messageOf(error));
+      throw error;
+    }
+  }
+
+  /** What the console of a guest whose agent has fallen silent says: it may tell why. */
+  async #readSilence(lane: Lane, nowMs: number): Promise<void> {
+    const { session, vmId } = lane;
+    const { store, runtime, log } = this.#options;
+    if (session === undefined || !isSilent(session.view(), session.generation, nowMs)) return;
+    if (store.getVm(vmId)?.reason === SILENT) return;
+    try {
+      lane.lastWords = (await runtime.exitReport(vmId, session.generation)).consoleTail;
+    } catch (error) {
+      log.warn({ vm: vmId, error }, "the console of a silent guest can't be read");
+    }
+  }
+
+  #restartWishes(record: VmRecord, lane: Lane, nowMs: number): ReturnType<typeof restartWishes> {
+    const { now, restartTimes: times = RESTART_TIMES, hangTimeoutMs = DEFAULT_HANG_TIMEOUT_MS } = this.#options;
+    return restartWishes(record, lane, { wallMs: now().getTime(), nowMs }, { times, hangTimeoutMs });
+  }
+
+  /** A guest that gets its address from a DHCP server is held to what that server is seen to give it. */
+  #followLease(record: VmRecord, host: HostView): void {
+    const policy = policyOf(record, undefined);
+    if (policy?.mode !== "dhcp" || !policy.antiSpoof) return;
+    const tap = tapOf(host, this.#options.store.installation, record.id, policy.tap);
+    if (tap === undefined) return;
+    try {
+      this.#options.network.followLease({ vmId: record.id, link: tap.index, mac: record.mac });
+    } catch (error) {
+      // The tap may have gone meanwhile, which the next look shows.
+      this.#options.log.warn({ vm: record.id, error }, "the leases of a guest can't be followed");
+    }
+  }
+
   /** The lease that a guest reports. It can't have the host's own address in the managed network, nor one that was leased to another VM. */
   #leaseOf(record: VmRecord, lane: Lane): DhcpLease | undefined {
     const { session } = lane;
     if (record.spec.mode !== "dhcp" || session === undefined || session.generation !== record.generation) {
       return undefined;
     }
-    const { pool, store } = this.#options;
+    const { pool, store, network } = this.#options;
+    // Where the network is not Volant's to make, nothing is held, and nobody looks at what servers say.
+    const isHeld = network.manages && policyOf(record, undefined)?.antiSpoof === true;
     return dhcpLease(session.network, (address) => {
+      if (isHeld && network.lease(record.id)?.address !== formatAddress(address)) {
+        return "an address that no DHCP server was seen to give it";
+      }
       if (address === pool.gateway) return "this host's";
       const holder = store.vmWithAddress(address);
       return holder === undefined || holder === record.id ? undefined : "leased to another VM";
@@ -312,30 +503,36 @@ export class Engine {
   #fail(lane: Lane, error: unknown): void {
     if (this.#closing.signal.aborted) return;
     const { log, monotonicMs, store } = this.#options;
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     if (error instanceof VolantError || (error as Error).name === "NetlinkError") {
       log.warn({ vm: lane.vmId, reason: message }, "a step failed and is tried again");
     } else log.error({ vm: lane.vmId, error }, "a step failed in a way that was not expected");
     const attempts = (lane.failure?.attempts ?? 0) + 1;
     const delayMs = retryDelay(attempts - 1);
     lane.failure = { message, attempts, retryAtMs: monotonicMs() + delayMs };
-    const record = store.getVm(lane.vmId);
-    if (record !== undefined) {
+    this.#wakeAfter(lane, delayMs);
+    try {
+      const record = store.getVm(lane.vmId);
+      if (record === undefined) return;
       const deleting = record.desired === "absent" ? `deleting: ${message}` : message;
       this.#publish(record, lane, { status: record.status, reason: deleting });
+    } catch (failure) {
+      // The store itself is what fails: a full disk, say. The log tells of it.
+      if (failure instanceof VolantError) return;
+      log.error({ vm: lane.vmId, error: failure }, "what failed can't be written down");
     }
-    this.#wakeAfter(lane, delayMs);
   }
 
   /** Writes down what users see of the VM, where it has changed, and tells whoever listens. */
-  #show(record: VmRecord, lane: Lane, observed: ObservedVm, plan: Plan): void {
+  #show(record: VmRecord, vm: DesiredVm, lane: Lane, observed: ObservedVm, plan: Plan): void {
     const { endedStatus, endedReason } = record;
     const view = vmStatus({
-      vm: desiredVm(record, this.#options.runtime),
+      vm,
       observed,
       shown: record.status,
       ended: endedStatus === undefined ? undefined : { status: endedStatus, reason: endedReason },
       trouble: plan.blocked ?? (plan.steps.length > 0 ? lane.failure?.message : undefined),
+      passedLimitMs: passedLimitMs(lane.starting, this.#startTimeoutMs, observed.nowMs),
     });
     this.#publish(record, lane, view);
   }
@@ -347,16 +544,26 @@ export class Engine {
   ): void {
     const lease = leaseText(lane.lease);
     const isLeaseNews = lease !== lane.toldLease;
-    if (record.status === status && record.reason === reason && !isLeaseNews) return;
+    const transport = lane.session === undefined ? undefined : transportText(lane.session.transport);
+    const isTransportNews = transport !== undefined && transport !== lane.toldTransport;
+    if (record.status === status && record.reason === reason && !isLeaseNews && !isTransportNews) return;
     const { store, events, now } = this.#options;
-    store.recordStatus(record.id, status, reason);
-    lane.toldLease = lease;
     const type = record.status === status ? "VM_UPDATED" : (STATUS_EVENTS[status] ?? "VM_UPDATED");
-    const crash = type === "VM_CRASHED" ? [reason ?? "it crashed", ...lane.lastWords].join("\n") : undefined;
-    const message = crash ?? (isLeaseNews ? (lease ?? "its lease is gone") : undefined);
+    const restartAt = type === "VM_CRASHED" || type === "VM_STOPPED" ? nextRestartAt(record) : undefined;
+    const again = restartAt === undefined ? undefined : `it is started again at ${restartAt}`;
+    const words = [reason ?? "it crashed", ...lane.lastWords, ...(again === undefined ? [] : [again])];
+    const isSilence = reason === SILENT && record.reason !== SILENT;
+    const crash = type === "VM_CRASHED" || isSilence ? words.join("\n") : again;
+    const news = isLeaseNews ? (lease ?? "its lease is gone") : isTransportNews ? transport : undefined;
+    const message = crash ?? news;
     const address = lane.lease?.address;
     const shown = { ...record, status, reason, address: record.address ?? address };
-    events.publish(vmEvent(type, shown, { now: now(), pid: lane.process?.pid, message }));
+    store.together(() => {
+      store.recordStatus(record.id, status, reason);
+      events.publish(vmEvent(type, shown, { now: now(), pid: lane.process?.pid, message }));
+    });
+    lane.toldLease = lease;
+    if (isTransportNews) lane.toldTransport = transport;
   }
 
   #wakeAfter(lane: Lane, delayMs: number): void {
@@ -382,19 +589,28 @@ export class Engine {
       });
   }
 
+  #isGone(vmId: number): boolean {
+    try {
+      return this.#options.store.getVm(vmId) === undefined;
+    } catch {
+      // Whoever can't read its row does not know.
+      return false;
+    }
+  }
+
   #forgetIfGone(lane: Lane): void {
     if (!lane.settled || lane.dirty || lane.session !== undefined || lane.waiters.size > 0) return;
-    if (this.#options.store.getVm(lane.vmId) !== undefined) return;
+    if (!this.#isGone(lane.vmId)) return;
     clearTimeout(lane.timer);
     this.#lanes.delete(lane.vmId);
   }
 }
 
-function isSame(shutdown: { readonly pid: number; readonly startTicks: bigint }, process: HypervisorProcess): boolean {
-  return shutdown.pid === process.pid && shutdown.startTicks === process.startTicks;
+/** Whether it is shown as one that has a process. */
+function isThoughtToRun({ desired, generation, startedGeneration, status }: VmRecord): boolean {
+  return desired === "running" && startedGeneration === generation && (status === "running" || status === "starting");
 }
 
-/** Milliseconds until the next attempt after so many that failed before this one. */
-function retryDelay(failures: number): number {
-  return Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(failures, 10));
+function isSame(shutdown: { readonly pid: number; readonly startTicks: bigint }, process: HypervisorProcess): boolean {
+  return shutdown.pid === process.pid && shutdown.startTicks === process.startTicks;
 }

@@ -1,17 +1,18 @@
 /** How each step is carried out: one executor for every kind, which the type demands. */
 import { VolantError } from "@volant/contract";
-import type { AddressPool } from "../model/address.ts";
-import { formatAddress } from "../model/address.ts";
+import { formatAddress, formatSubnet, isLeasable, type AddressPool } from "../model/address.ts";
 import { guestCmdline } from "../model/cmdline.ts";
 import { guestSettings } from "../model/guest-config.ts";
 import { hostnameOf } from "../model/hostname.ts";
 import { checkMemory } from "../model/memory.ts";
+import { HUNG, LAUNCH_FAILED, restartPolicy, wantsRestart } from "../model/restart-policy.ts";
 import type { ImageStore } from "../image/image.ts";
 import type { NetworkManager } from "../network/network-manager.ts";
 import type { Shutdown } from "../plan/observed.ts";
+import { restartDelayMs, RESTART_TIMES, type RestartTimes } from "../plan/restart.ts";
 import type { Step, StepKind, StepOf } from "../plan/step.ts";
 import type { HypervisorProcess, LaunchSpec, Runtime } from "../runtime/runtime.ts";
-import type { Store, VmRecord } from "../store/store.ts";
+import type { EndRecord, Store, VmRecord } from "../store/store.ts";
 import type { EngineLog } from "./engine.ts";
 import type { EventHub } from "./event-hub.ts";
 import { GuestSession, type GuestPort, type GuestPortOptions } from "./guest-session.ts";
@@ -32,6 +33,8 @@ export interface ExecutorDeps {
   readonly nameservers: () => Promise<readonly string[]>;
   readonly now: () => Date;
   readonly monotonicMs: () => number;
+  /** How soon VMs are started again. Default: {@link RESTART_TIMES}. */
+  readonly restartTimes?: RestartTimes | undefined;
 }
 
 export interface StepContext {
@@ -44,7 +47,7 @@ export interface StepContext {
 }
 
 /** `replan`: what the rest of the plan relies on is not so. */
-type Outcome = void | "replan";
+export type Outcome = void | "replan";
 
 type Executors = { readonly [Kind in StepKind]: (context: StepContext, step: StepOf<Kind>) => Promise<Outcome> };
 
@@ -65,8 +68,28 @@ function noteShutdown(lane: Lane, process: HypervisorProcess, changes: Partial<S
   lane.shutdowns = [...lane.shutdowns.filter((other) => !same(other)), { ...known, ...changes }];
 }
 
+/** When a restart that is decided on now is due, in milliseconds since the epoch. */
+function restartAtMs({ failures }: VmRecord, { now, restartTimes = RESTART_TIMES }: ExecutorDeps): number {
+  return now().getTime() + restartDelayMs(failures, restartTimes);
+}
+
+/** Writes down how a generation ended, and in the same write when the VM is started again, so that nobody sees the one without the other. */
+function recordEnd(deps: ExecutorDeps, vmId: number, generation: number, end: Omit<EndRecord, "restartAtMs">): void {
+  const record = deps.store.getVm(vmId);
+  if (record === undefined) return;
+  const isFollowed = wantsRestart(restartPolicy(record), { status: end.status, cause: end.cause });
+  deps.store.recordEnd(vmId, generation, { ...end, restartAtMs: isFollowed ? restartAtMs(record, deps) : undefined });
+}
+
 async function launchSpec(vm: VmRecord, { images, pool }: ExecutorDeps): Promise<LaunchSpec> {
   const { spec } = vm;
+  if (vm.address !== undefined && !isLeasable(pool, vm.address)) {
+    const [address, subnet] = [formatAddress(vm.address), formatSubnet(pool.subnet)];
+    throw new VolantError(
+      "wrong_state",
+      `its address ${address} is none of the subnet ${subnet}: volar vms restart ${spec.name}`,
+    );
+  }
   const { checksum } = spec.initramfs;
   if (checksum === undefined) throw new Error(`VM ${vm.id} was stored without the checksum of its initramfs`);
   const image = await images.bootImage(checksum);
@@ -95,9 +118,12 @@ async function launchSpec(vm: VmRecord, { images, pool }: ExecutorDeps): Promise
 
 const executors: Executors = {
   bring_bridge_up: ({ deps }) => deps.network.bringBridgeUp(),
-  create_tap: ({ deps, lane }, { name, uid, bridge }) => deps.network.createTap({ vmId: lane.vmId, name, uid, bridge }),
-  repair_tap: ({ deps }, { tap, bridge }) => deps.network.repairTap(tap, bridge),
+  put_policy: ({ deps }, { policy }) => deps.network.putPolicy(policy),
+  create_tap: ({ deps, lane }, { name, uid, bridge, guarded }) =>
+    deps.network.createTap({ vmId: lane.vmId, name, uid, bridge, guarded }),
+  repair_tap: ({ deps }, { tap, bridge, guarded }) => deps.network.repairTap(tap, bridge, guarded),
   delete_tap: ({ deps }, { tap }) => deps.network.deleteTap(tap),
+  remove_policy: ({ deps, lane }) => deps.network.removePolicy(lane.vmId),
   set_neighbour: ({ deps }, { address, mac }) => deps.network.setNeighbour({ address, mac }),
   delete_neighbour: ({ deps }, { address }) => deps.network.deleteNeighbour(address),
 
@@ -109,9 +135,10 @@ const executors: Executors = {
       return undefined;
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof VolantError)) throw error;
+      // What the host has no room for now it may have later: the step is tried again.
+      if (!(error instanceof VolantError) || error.code === "exhausted") throw error;
       // The hypervisor was tried and said no. Trying again would hide that, and a user who waits would wait for ever.
-      deps.store.recordEnd(record.id, record.generation, { status: "crashed", reason: error.message });
+      recordEnd(deps, record.id, record.generation, { status: "crashed", reason: error.message, cause: LAUNCH_FAILED });
       return "replan";
     }
   },
@@ -132,10 +159,14 @@ const executors: Executors = {
     };
     // A guest that an earlier volantd followed has told part of its log already.
     const lastLine = record.startedGeneration === generation ? await deps.logs.lastLine(spec.name) : undefined;
+    // Another run of the guest: how its data goes is told anew.
+    lane.toldTransport = undefined;
     lane.session = new GuestSession({
       port: deps.openGuest({ vmId: lane.vmId, generation, identity }),
       generation,
       onChange: wake,
+      monotonicMs: deps.monotonicMs,
+      isKnown: record.runningGeneration === generation,
       isLastSeen: lastLine === undefined ? undefined : (entry) => logText(entry) === lastLine,
       onLog: (entry) => {
         deps.logs.append(spec.name, entry);
@@ -195,12 +226,40 @@ const executors: Executors = {
   },
 
   kill: ({ deps }, { process }) => deps.runtime.kill(process),
+  end_backend: ({ deps }, { process }) => deps.runtime.endBackend(process),
 
   async record_end({ deps, lane }, { generation }) {
     const { cause, message, consoleTail } = await deps.runtime.exitReport(lane.vmId, generation);
     const status = cause === "guest-shutdown" ? "stopped" : "crashed";
     lane.lastWords = consoleTail;
-    deps.store.recordEnd(lane.vmId, generation, { status, reason: message });
+    recordEnd(deps, lane.vmId, generation, { status, reason: message, cause });
+  },
+
+  async record_hang({ deps, lane }, { generation, silentMs }) {
+    lane.lastWords = (await deps.runtime.exitReport(lane.vmId, generation)).consoleTail;
+    const reason = `the guest's agent has not answered for ${Math.round(silentMs / 1000)} s`;
+    recordEnd(deps, lane.vmId, generation, { status: "crashed", reason, cause: HUNG });
+  },
+
+  async schedule_restart({ deps, lane, vm }, { generation }) {
+    deps.store.scheduleRestart(lane.vmId, generation, restartAtMs(required(vm), deps));
+  },
+
+  async restart({ deps, lane, vm }, { generation }) {
+    const { spec, endedReason = "it ended" } = required(vm);
+    const tapNames = deps.network.tapNames(spec.name);
+    deps.store.together(() => {
+      const record = deps.store.restartVm(lane.vmId, generation, { pool: deps.pool, tapNames });
+      // A user has said something else since the look.
+      if (record === undefined) return;
+      const message = `started again (${record.restarts}): ${endedReason}`;
+      deps.events.publish(vmEvent("VM_UPDATED", record, { now: deps.now(), message }));
+    });
+    lane.lastWords = [];
+  },
+
+  async forget_failures({ deps, lane }, { generation }) {
+    deps.store.forgetFailures(lane.vmId, generation);
   },
 
   async record_stopped({ deps, lane }, { generation }) {
@@ -211,14 +270,24 @@ const executors: Executors = {
 
   async delete_row({ deps, lane, vm }) {
     const record = required(vm);
+    // Where somebody removed the folder, nobody has removed its console's archives, which are elsewhere.
+    await deps.runtime.removeFolder(lane.vmId);
     await deps.logs.remove(record.spec.name);
-    deps.store.deleteVm(lane.vmId);
-    deps.events.publish(vmEvent("VM_DELETED", record, { now: deps.now() }));
+    deps.store.together(() => {
+      deps.store.deleteVm(lane.vmId);
+      deps.events.publish(vmEvent("VM_DELETED", record, { now: deps.now() }));
+    });
   },
 };
 
-/** Carries one step out. */
+/** Whether a step does nothing but write down what was seen. */
+function isRecord({ kind }: Step): boolean {
+  return kind.startsWith("record_");
+}
+
+/** Carries one step out. What acts on the host does so only once a power failure can't take back what it was planned from. */
 export async function execute(context: StepContext, step: Step): Promise<Outcome> {
+  if (!isRecord(step)) await context.deps.store.settled(context.lane.vmId);
   const executor = executors[step.kind] as (context: StepContext, step: Step) => Promise<Outcome>;
   return await executor(context, step);
 }

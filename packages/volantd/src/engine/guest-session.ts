@@ -1,17 +1,27 @@
 /** What the engine knows of one guest while its hypervisor runs: the link to its agent, and what came over it. */
-import type { Duplex } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { TransportState } from "../guest/data-link.ts";
 import type { GuestConfig } from "../guest/guest-config.ts";
 import type { GuestNetworkStatus, GuestStatus } from "../guest/guest-status.ts";
 import type { AgentInfo, GuestIdentity } from "../guest/handshake.ts";
+import type { GuestLinkState } from "../guest/link.ts";
 import type { GuestLogEntry } from "../guest/log-entry.ts";
 import type { ObservedGuest } from "../plan/observed.ts";
 
 /** The port to the link; guest/link.ts is it. */
 export interface GuestPort {
+  /** `connecting`: this host can't even reach the hypervisor's sockets, of which the guest knows nothing. */
+  readonly state: GuestLinkState;
   readonly agent: AgentInfo | undefined;
+  /** How data reaches the guest. */
+  readonly transport: TransportState;
+  on(event: "transport", listener: () => void): unknown;
   on(event: "attached", listener: (agent: AgentInfo) => void): unknown;
   on(event: "detached", listener: (reason: Error) => void): unknown;
+  /** The agent has not answered since then, on the monotonic clock; the link is still up. */
+  on(event: "silent", listener: (sinceMs: number) => void): unknown;
+  on(event: "answering", listener: () => void): unknown;
   configure(config: GuestConfig, signal?: AbortSignal): Promise<boolean>;
   watchStatus(signal?: AbortSignal): AsyncIterable<GuestStatus>;
   logs(options: {
@@ -23,6 +33,10 @@ export interface GuestPort {
   checkHealth(signal?: AbortSignal): Promise<void>;
   /** A stream of bytes both ways; refusals are the agent's own. */
   open(path: string, signal?: AbortSignal): Promise<Duplex>;
+  /** A file as it comes. */
+  download(path: string, signal?: AbortSignal): Promise<Readable>;
+  /** Sends a file, which is not closed, and gives what the guest said of it. */
+  upload(path: string, contentType: string, content: Readable, signal?: AbortSignal): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -35,15 +49,20 @@ export interface GuestPortOptions {
 export interface GuestSessionOptions {
   readonly port: GuestPort;
   readonly generation: number;
-  /** Called when {@link GuestSession.view} or {@link GuestSession.network} would say something else than before. */
+  /** Called when {@link GuestSession.view}, {@link GuestSession.network} or {@link GuestSession.transport} would say something else than before. */
   readonly onChange: () => void;
   readonly onLog: (entry: GuestLogEntry) => void;
+  readonly monotonicMs: () => number;
+  /** An earlier session followed this guest: it is expected to answer. */
+  readonly isKnown?: boolean;
   /** Whether an entry is the last one that an earlier session took; absent for a guest that no session has followed yet. */
   readonly isLastSeen?: ((entry: GuestLogEntry) => boolean) | undefined;
 }
 
 /** A stream that ended while the link is still up is opened again after this. */
 const REOPEN_MS = 1000;
+/** A volantd that has just been started has many guests to attach to: only from then on is one that does not answer silent. */
+const KNOWN_GRACE_MS = 5000;
 
 function troubleOf(status: GuestStatus | undefined): string | undefined {
   if (status === undefined) return undefined;
@@ -67,8 +86,13 @@ export class GuestSession {
   #configured = false;
   #status: GuestStatus | undefined;
   #lastLog = { bootId: "", seq: 0 };
+  readonly #monotonicMs: () => number;
+  #silentSinceMs: number | undefined;
 
-  constructor({ port, generation, onChange, onLog, isLastSeen }: GuestSessionOptions) {
+  constructor(options: GuestSessionOptions) {
+    const { port, generation, onChange, onLog, isLastSeen, monotonicMs, isKnown = false } = options;
+    this.#monotonicMs = monotonicMs;
+    this.#silentSinceMs = isKnown ? monotonicMs() + KNOWN_GRACE_MS : undefined;
     this.#isLastSeen = isLastSeen;
     this.#port = port;
     this.generation = generation;
@@ -76,11 +100,18 @@ export class GuestSession {
     this.#onLog = onLog;
     port.on("attached", () => this.#attached());
     port.on("detached", () => this.#detached());
+    port.on("transport", () => this.#onChange());
+    port.on("silent", (sinceMs) => this.#setSilent(sinceMs));
+    port.on("answering", () => this.#setSilent(undefined));
     if (port.agent !== undefined) this.#attached();
   }
 
   get agent(): AgentInfo | undefined {
     return this.#port.agent;
+  }
+
+  get transport(): TransportState {
+    return this.#port.transport;
   }
 
   /** What the guest says of its network, unjudged; undefined before it has said anything. */
@@ -96,7 +127,19 @@ export class GuestSession {
       workload: this.#status?.workload.state,
       health: this.#status?.health.state,
       trouble: troubleOf(this.#status),
+      silentSinceMs: this.#silentSinceMs,
     };
+  }
+
+  /** This host can't connect to its link: that says nothing about the guest. */
+  get isOutOfReach(): boolean {
+    return this.#port.state === "connecting";
+  }
+
+  #setSilent(sinceMs: number | undefined): void {
+    if (sinceMs === undefined ? this.#silentSinceMs === undefined : this.#silentSinceMs !== undefined) return;
+    this.#silentSinceMs = sinceMs;
+    this.#onChange();
   }
 
   #attached(): void {
@@ -104,6 +147,7 @@ export class GuestSession {
     this.#attachment = new AbortController();
     this.#configured = false;
     this.#status = undefined;
+    this.#silentSinceMs = undefined;
     this.#onChange();
   }
 
@@ -111,6 +155,7 @@ export class GuestSession {
     this.#attachment?.abort();
     this.#attachment = undefined;
     this.#configured = false;
+    this.#silentSinceMs ??= this.#monotonicMs();
     this.#onChange();
   }
 
@@ -129,6 +174,16 @@ export class GuestSession {
   /** A stream into the guest. @throws VolantError `guest_unreachable`, or the agent's refusal */
   open(path: string, signal?: AbortSignal): Promise<Duplex> {
     return this.#port.open(path, signal);
+  }
+
+  /** @throws as {@link open} */
+  download(path: string, signal?: AbortSignal): Promise<Readable> {
+    return this.#port.download(path, signal);
+  }
+
+  /** @throws as {@link open} */
+  upload(path: string, contentType: string, content: Readable, signal?: AbortSignal): Promise<string> {
+    return this.#port.upload(path, contentType, content, signal);
   }
 
   /** Resolves when the agent answers that it is well. @throws VolantError `guest_unreachable` */

@@ -7,6 +7,7 @@ import { needsRestore } from "../plan/plan-host.ts";
 import type { NetworkManager } from "../network/network-manager.ts";
 import type { EngineLog } from "./engine.ts";
 import type { HostView } from "./observe.ts";
+import { messageOf } from "../message-of.ts";
 
 export interface HostKeeperOptions {
   readonly network: Pick<NetworkManager, "restoreHost">;
@@ -65,7 +66,7 @@ export class HostKeeper {
 
   #fail(error: unknown): void {
     const { log, monotonicMs, retryDelay, wakeAfter } = this.#options;
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     // A set-up that is at work does itself what is missing, and an undo takes it away: nothing to tell.
     const busy = error instanceof VolantError && error.code === "in_use";
     if (!busy && message !== this.#lastFailure) {

@@ -1,6 +1,8 @@
 import type { DhcpLease } from "../model/dhcp-lease.ts";
 import type { HypervisorProcess } from "../runtime/runtime.ts";
 import type { Shutdown } from "../plan/observed.ts";
+import type { Starting } from "../plan/overdue.ts";
+import type { Steady } from "../plan/restart.ts";
 import type { GuestSession } from "./guest-session.ts";
 
 export interface StepFailure {
@@ -18,6 +20,14 @@ export class Lane {
   dirty = false;
   /** The last pass found nothing to do, nothing to wait for, and nothing wrong. */
   settled = false;
+  /** Since when it has been starting, as of the last look. */
+  starting: Starting | undefined;
+  /** Since when it has been well, as of the last look. */
+  steady: Steady | undefined;
+  /** When it is started again, on the monotonic clock; reckoned once for each generation that ended, so that no jump of the wall clock moves it. */
+  restart: { readonly generation: number; readonly dueAtMs: number } | undefined;
+  /** When its guest was last seen to have an excuse for a silence, on the monotonic clock. */
+  excusedAtMs: number | undefined;
   session: GuestSession | undefined;
   shutdowns: Shutdown[] = [];
   failure: StepFailure | undefined;
@@ -27,6 +37,8 @@ export class Lane {
   lease: DhcpLease | undefined;
   /** {@link leaseText} of the lease that listeners were told of last. */
   toldLease: string | undefined;
+  /** How its data goes, as listeners were told last. */
+  toldTransport: string | undefined;
   /** What the last process left to say. */
   lastWords: readonly string[] = [];
   timer: NodeJS.Timeout | undefined;

@@ -1,7 +1,17 @@
 /** One look at the host, shared by all VMs that are due; and each VM's part of it. */
+import { formatAddress } from "../model/address.ts";
+import { isHoldableTap } from "@volant/host";
 import { vmIdOfMac } from "../model/mac.ts";
-import type { NetworkManager, NetworkView } from "../network/network-manager.ts";
+import type {
+  BridgeNeighbour,
+  MarkedTap,
+  NetworkManager,
+  NetworkView,
+  PolicyView,
+  SeenLease,
+} from "../network/network-manager.ts";
 import type { DesiredVm, ObservedNetwork, ObservedVm } from "../plan/observed.ts";
+import type { ObservedPolicy, VmPolicy } from "../plan/policy.ts";
 import type { HypervisorProcess, Runtime } from "../runtime/runtime.ts";
 import type { VmRecord } from "../store/store.ts";
 import type { Lane } from "./lane.ts";
@@ -9,25 +19,96 @@ import type { Lane } from "./lane.ts";
 export interface HostView {
   readonly network: NetworkView;
   readonly processes: readonly HypervisorProcess[];
+  /** What serves VMs' vsock devices. */
+  readonly backends: readonly HypervisorProcess[];
   readonly folders: ReadonlySet<number>;
 }
 
 export async function observeHost(network: NetworkManager, runtime: Runtime): Promise<HostView> {
-  const [view, processes, folders] = await Promise.all([network.observe(), runtime.observe(), runtime.listFolders()]);
-  return { network: view, processes, folders: new Set(folders) };
+  const [view, processes, backends, folders] = await Promise.all([
+    network.observe(),
+    runtime.observe(),
+    runtime.observeBackends(),
+    runtime.listFolders(),
+  ]);
+  return { network: view, processes, backends, folders: new Set(folders) };
+}
+
+/** What was seen, by VM: a look is shared by many, and each would otherwise search through the parts of all. */
+interface Parts {
+  readonly processes: ReadonlyMap<number, readonly HypervisorProcess[]>;
+  readonly backends: ReadonlyMap<number, readonly HypervisorProcess[]>;
+  readonly taps: ReadonlyMap<number, readonly MarkedTap[]>;
+  /** By name, whose tap it is. */
+  readonly tapHolders: ReadonlyMap<string, readonly number[]>;
+  readonly neighbours: ReadonlyMap<string, readonly BridgeNeighbour[]>;
+  /** By the VM whose MAC it is, where that is one of this installation's. */
+  readonly ownNeighbours: ReadonlyMap<number | undefined, readonly BridgeNeighbour[]>;
+}
+
+const known = new WeakMap<HostView, { readonly installation: string; readonly parts: Parts }>();
+
+function partsOf(host: HostView, installation: string): Parts {
+  const before = known.get(host);
+  if (before?.installation === installation) return before.parts;
+  const { taps, neighbours } = host.network;
+  const byVm = ({ vmId }: { readonly vmId: number }): number => vmId;
+  const parts: Parts = {
+    processes: Map.groupBy(host.processes, byVm),
+    backends: Map.groupBy(host.backends, byVm),
+    taps: Map.groupBy(taps, byVm),
+    tapHolders: new Map([...Map.groupBy(taps, ({ name }) => name)].map(([name, same]) => [name, same.map(byVm)])),
+    neighbours: Map.groupBy(neighbours, ({ mac }) => mac),
+    ownNeighbours: Map.groupBy(neighbours, ({ mac }) => vmIdOfMac(installation, mac)),
+  };
+  known.set(host, { installation, parts });
+  return parts;
+}
+
+/** The neighbours with this MAC, and those with the VM's own, which it may have had before. */
+function neighboursOf(parts: Parts, vmId: number, mac: string | undefined): readonly BridgeNeighbour[] {
+  const own = parts.ownNeighbours.get(vmId) ?? [];
+  const named = mac === undefined ? [] : (parts.neighbours.get(mac) ?? []);
+  return [...own, ...named.filter((neighbour) => !own.includes(neighbour))];
+}
+
+/** The tap with this name, where it is this VM's and up. */
+export function tapOf(host: HostView, installation: string, vmId: number, name: string): MarkedTap | undefined {
+  return partsOf(host, installation)
+    .taps.get(vmId)
+    ?.find((tap) => tap.name === name && tap.up);
 }
 
 /** Ids of the VMs that something on the host belongs to. */
 export function observedVmIds(host: HostView, installation: string): Set<number> {
   return new Set([
     ...host.processes.map(({ vmId }) => vmId),
+    ...host.backends.map(({ vmId }) => vmId),
     ...host.network.taps.map(({ vmId }) => vmId),
     ...host.network.neighbours.flatMap(({ mac }) => vmIdOfMac(installation, mac) ?? []),
+    ...(host.network.policy?.usable === true ? host.network.policy.entries.keys() : []),
     ...host.folders,
   ]);
 }
 
-export function desiredVm(record: VmRecord, runtime: Runtime): DesiredVm {
+/** What a VM's tap lets through. `lease` is what a DHCP server was seen to give it. */
+export function policyOf(record: VmRecord, lease: SeenLease | undefined): VmPolicy | undefined {
+  const { id, tap, mac, address, spec } = record;
+  if (tap === undefined || !isHoldableTap(tap) || spec.mode === "vsock") return undefined;
+  const common = { vmId: id, tap, mac, antiSpoof: spec.antiSpoof !== false };
+  if (spec.mode === "bridged") {
+    return { ...common, mode: "bridged", addresses: address === undefined ? [] : [formatAddress(address)] };
+  }
+  const { leaseSeconds } = lease ?? {};
+  return { ...common, mode: "dhcp", addresses: lease === undefined ? [] : [lease.address], leaseSeconds };
+}
+
+function observedPolicy(view: PolicyView | undefined, vmId: number): ObservedPolicy | undefined {
+  if (view === undefined || !view.usable) return view;
+  return { usable: true, intact: view.intact, entry: view.entries.get(vmId) };
+}
+
+export function desiredVm(record: VmRecord, runtime: Runtime, lease?: SeenLease): DesiredVm {
   return {
     id: record.id,
     name: record.spec.name,
@@ -40,6 +121,7 @@ export function desiredVm(record: VmRecord, runtime: Runtime): DesiredVm {
     bridge: record.spec.bridge,
     mac: record.mac,
     address: record.address,
+    policy: policyOf(record, lease),
     uid: runtime.identity(record.id).uid,
     needsLease: record.spec.mode === "dhcp",
     healthCheck: record.spec.manifest.health_check !== undefined,
@@ -54,33 +136,50 @@ function networkOf(view: NetworkView, bridge: string | undefined): ObservedNetwo
   return { managed: true, bridge: state, bridgeName: bridge, foreign: true, addressed: true };
 }
 
-/**
- * A VM's part of what was seen.
- *
- * @param bridge the bridge that its settings name; undefined for the managed one
- */
+/** What tells a VM's part of the host from others' where it bears no mark. All are absent for an orphan. */
+export interface ObservedFor {
+  readonly tap: string | undefined;
+  /** The bridge that its settings name; undefined for the managed one. */
+  readonly bridge: string | undefined;
+  readonly mac: string | undefined;
+}
+
+/** A VM's part of what was seen. */
 export function observedVm(
   lane: Lane,
-  { tap, bridge }: { readonly tap: string | undefined; readonly bridge: string | undefined },
+  { tap, bridge, mac }: ObservedFor,
   host: HostView,
-  context: { readonly installation: string; readonly nowMs: number },
+  context: {
+    readonly installation: string;
+    readonly nowMs: number;
+    readonly isPaused: (process: HypervisorProcess) => boolean;
+  },
 ): ObservedVm {
   const { network } = host;
   const { vmId } = lane;
   const own = networkOf(network, bridge);
   const guest = lane.session?.view();
-  const taken = network.taps.some((other) => other.name === tap && other.vmId !== vmId);
+  const parts = partsOf(host, context.installation);
+  const processes = parts.processes.get(vmId) ?? [];
+  const isPaused = processes.some((process) => process.generation === guest?.generation && context.isPaused(process));
+  const isExcused = isPaused || lane.session?.isOutOfReach === true;
+  const excusedAtMs = isExcused ? context.nowMs : lane.excusedAtMs;
+  const taken = tap !== undefined && parts.tapHolders.get(tap)?.some((holder) => holder !== vmId) === true;
   return {
     nowMs: context.nowMs,
     network: own,
-    processes: host.processes.filter((process) => process.vmId === vmId),
-    taps: network.taps
-      .filter((other) => other.vmId === vmId)
-      .map(({ bridge: joined, ...other }) => ({ ...other, attached: own.managed && joined === own.bridgeName })),
+    processes,
+    backends: parts.backends.get(vmId) ?? [],
+    taps: (parts.taps.get(vmId) ?? []).map(({ bridge: joined, ...other }) => ({
+      ...other,
+      attached: own.managed && joined === own.bridgeName,
+    })),
+    policy: observedPolicy(network.policy, vmId),
     foreignTap: tap !== undefined && (taken || network.foreignNames.has(tap)),
-    neighbours: network.neighbours.filter(({ mac }) => vmIdOfMac(context.installation, mac) === vmId),
+    tapHolder: tap === undefined ? undefined : network.foreignNames.get(tap),
+    neighbours: neighboursOf(parts, vmId, mac),
     folder: host.folders.has(vmId),
-    guest: guest === undefined ? undefined : { ...guest, lease: lane.lease },
+    guest: guest === undefined ? undefined : { ...guest, lease: lane.lease, isPaused, excusedAtMs },
     shutdowns: lane.shutdowns,
   };
 }

@@ -5,6 +5,7 @@ import type { ImageStore } from "../image/image.ts";
 import { checkManifest, type ManagedNetwork } from "../model/manifest.ts";
 import type { PluginRecord, Store } from "../store/store.ts";
 import type { EngineLog } from "./engine.ts";
+import { KeyedRequests, type Keyed } from "./keyed-requests.ts";
 import type { ImageUseCases, PluginUseCases } from "./use-cases.ts";
 
 /** A file that was handed over is kept this long for the manifest that names it. */
@@ -15,7 +16,8 @@ export interface PluginServiceOptions {
   readonly images: ImageStore;
   readonly managed: ManagedNetwork;
   readonly log: EngineLog;
-  readonly now: () => Date;
+  /** What was handed over is young or old by this clock, which nobody sets. */
+  readonly monotonicMs: () => number;
 }
 
 function pluginView({ name, enabled, manifest, createdAt, updatedAt }: PluginRecord): Plugin {
@@ -28,11 +30,18 @@ export class PluginService implements PluginUseCases, ImageUseCases {
   /** When files came that no plugin has claimed yet, by checksum. */
   readonly #unclaimed = new Map<string, number>();
 
+  readonly #requests: KeyedRequests;
+
   constructor(options: PluginServiceOptions) {
     this.#options = options;
+    this.#requests = new KeyedRequests(options.store);
   }
 
-  async install(manifest: Manifest): Promise<Plugin> {
+  install(manifest: Manifest, key?: string): Promise<Plugin> {
+    return this.#requests.run("plugins.install", key, manifest, (keyed) => this.#install(manifest, keyed));
+  }
+
+  async #install(manifest: Manifest, keyed: Keyed | undefined): Promise<Plugin> {
     const { store, images, managed } = this.#options;
     const initramfs = checkManifest(manifest, managed);
     if (store.findPlugin(manifest.name) !== undefined) {
@@ -43,7 +52,8 @@ export class PluginService implements PluginUseCases, ImageUseCases {
     const checksum = await images.adopt(initramfs);
     await this.#tryBootImage(checksum);
     const stored = { ...manifest, initramfs: { ...initramfs, checksum } };
-    const record = store.createPlugin(stored, manifest.enabled !== false);
+    const answer = (made: PluginRecord) => JSON.stringify(pluginView(made));
+    const record = store.createPlugin(stored, manifest.enabled !== false, keyed && { ...keyed, answer });
     this.#unclaimed.delete(checksum);
     return pluginView(record);
   }
@@ -84,9 +94,11 @@ export class PluginService implements PluginUseCases, ImageUseCases {
 
   /** Removes files that nothing boots from. What was handed over a moment ago may still be claimed, and stays. */
   async prune(): Promise<void> {
-    const oldest = this.#options.now().getTime() - UNCLAIMED_MS;
+    // A file must not be gone before what no longer needs it is.
+    await this.#options.store.settled();
+    const oldest = this.#options.monotonicMs() - UNCLAIMED_MS;
     for (const [checksum, since] of this.#unclaimed) if (since < oldest) this.#unclaimed.delete(checksum);
-    const used = this.#options.store.initramfsInUse().flatMap(({ checksum }) => checksum ?? []);
+    const used = this.#options.store.filesInUse().flatMap(({ checksum }) => checksum ?? []);
     try {
       await this.#options.images.prune(new Set([...used, ...this.#unclaimed.keys()]));
     } catch (error) {
@@ -96,12 +108,12 @@ export class PluginService implements PluginUseCases, ImageUseCases {
 
   has(checksum: string): Promise<boolean> {
     // Whoever asks is about to name it in a manifest.
-    this.#unclaimed.set(checksum, this.#options.now().getTime());
+    this.#unclaimed.set(checksum, this.#options.monotonicMs());
     return this.#options.images.has(checksum);
   }
 
   async put(checksum: string, content: Readable): Promise<void> {
-    this.#unclaimed.set(checksum, this.#options.now().getTime());
+    this.#unclaimed.set(checksum, this.#options.monotonicMs());
     await this.#options.images.put(checksum, content);
   }
 

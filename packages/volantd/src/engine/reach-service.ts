@@ -1,13 +1,15 @@
 /** Reaching into guests: whatever their network mode is, it goes over the link to the agent. */
-import type { Duplex } from "node:stream";
-import { VolantError } from "@volant/contract";
+import type { Duplex, Readable } from "node:stream";
+import { ARCHIVE_TYPE, VolantError, type FilesWritten } from "@volant/contract";
+import { asCount, parseObject } from "../guest/untrusted.ts";
 import { workloadAddress } from "../model/workload-address.ts";
 import type { Store, VmRecord } from "../store/store.ts";
 import type { Engine } from "./engine.ts";
 import type { GuestSession } from "./guest-session.ts";
-import type { ReachUseCases, Workload } from "./use-cases.ts";
+import { findVm } from "./find-vm.ts";
+import type { FileUseCases, GuestUpload, ReachUseCases, Workload } from "./use-cases.ts";
 
-export class ReachService implements ReachUseCases {
+export class ReachService implements ReachUseCases, FileUseCases {
   readonly #store: Store;
   readonly #engine: Pick<Engine, "lane">;
 
@@ -34,6 +36,13 @@ export class ReachService implements ReachUseCases {
     return this.#reach(name).session.open(`/v1/forward?port=${port}`, signal);
   }
 
+  /** The same for a VM by its id, whatever it is meant to be: as long as its agent is there, so are its ports. */
+  async dial(vmId: number, port: number, signal: AbortSignal): Promise<Duplex> {
+    const session = this.#engine.lane(vmId)?.session;
+    if (session?.agent === undefined) throw new VolantError("guest_unreachable", "the guest's agent is not connected");
+    return session.open(`/v1/forward?port=${port}`, signal);
+  }
+
   async exec(name: string, signal: AbortSignal): Promise<Duplex> {
     return this.#reach(name).session.open("/v1/exec", signal);
   }
@@ -42,9 +51,24 @@ export class ReachService implements ReachUseCases {
     await this.#reach(name).session.checkHealth(signal);
   }
 
+  async read(name: string, path: string, signal: AbortSignal): Promise<Readable> {
+    const query = new URLSearchParams({ path }).toString().replaceAll("+", "%20");
+    return this.#reach(name).session.download(`/v1/files?${query}`, signal);
+  }
+
+  async write(name: string, { path, kind, content }: GuestUpload, signal: AbortSignal): Promise<FilesWritten> {
+    const query = new URLSearchParams({ path, ...(kind === "archive" ? {} : kind) }).toString().replaceAll("+", "%20");
+    const type = kind === "archive" ? ARCHIVE_TYPE : "application/octet-stream";
+    const answer = parseObject(await this.#reach(name).session.upload(`/v1/files?${query}`, type, content, signal));
+    const [files, bytes, leftOut] = ["files", "bytes", "left_out"].map((field) => asCount(answer?.[field]));
+    if (files === undefined || bytes === undefined || leftOut === undefined) {
+      throw new VolantError("guest_unreachable", "the guest's agent did not say what it has written");
+    }
+    return { files, bytes, left_out: leftOut };
+  }
+
   #reach(name: string): { readonly record: VmRecord; readonly session: GuestSession } {
-    const record = this.#store.findVm(name);
-    if (record === undefined) throw new VolantError("not_found", `there is no VM named "${name}"`);
+    const record = findVm(this.#store, name);
     const session = this.#engine.lane(record.id)?.session;
     if (session?.agent !== undefined && session.generation === record.generation) return { record, session };
     if (record.status === "stopped" || record.status === "crashed") {

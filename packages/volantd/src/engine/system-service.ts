@@ -9,6 +9,8 @@ export interface SystemServiceOptions {
   readonly store: Store;
   readonly hypervisor: RuntimeInfo;
   readonly managed: ManagedNetwork;
+  /** Whether taps and bridge are Volant's to make. */
+  readonly manages: boolean;
   /** `host:port` that is listened on. */
   readonly listen: string;
   /** Where clients reach the API; empty where nothing was set. */
@@ -23,8 +25,8 @@ export class SystemService implements SystemUseCases {
   }
 
   info(): SystemInfo {
-    const { store, hypervisor, managed, listen, advertise } = this.#options;
-    const { name, version, accelerator } = hypervisor;
+    const { store, hypervisor, managed, manages, listen, advertise } = this.#options;
+    const { name, version, accelerator, data } = hypervisor;
     return {
       status: "ok",
       version: VOLANT_VERSION,
@@ -34,7 +36,13 @@ export class SystemService implements SystemUseCases {
       bridge: managed.bridge,
       subnet: formatSubnet(managed.pool.subnet),
       installation: store.installation,
+      network: manages ? "bridge" : "noop",
       hypervisor: { name, version, accelerator },
+      transport: {
+        data: data.transport,
+        wanted: data.wanted,
+        ...(data.transport === "vsock" ? {} : { reason: data.reason }),
+      },
     };
   }
 

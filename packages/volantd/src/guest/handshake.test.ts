@@ -13,6 +13,7 @@ interface GoldenLine {
   readonly nonce?: string;
   readonly unix_ms?: number;
   readonly version?: string;
+  readonly vsock_port?: number;
   readonly code?: string;
 }
 
@@ -38,7 +39,11 @@ test("golden lines of the agent are understood or ignored as they say", () => {
     assert.equal(parsed.nonce, expected.nonce, name);
     if (parsed.type === "error") assert.equal(parsed.code, expected.code, name);
     else
-      assert.deepEqual([parsed.agent.version, parsed.wallTime.getTime()], [expected.version, expected.unix_ms], name);
+      assert.deepEqual(
+        [parsed.agent.version, parsed.wallTime.getTime(), parsed.agent.vsockPort],
+        [expected.version, expected.unix_ms, expected.vsock_port],
+        name,
+      );
   }
 });
 

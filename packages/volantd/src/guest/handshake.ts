@@ -7,6 +7,8 @@ export const PROTOCOL = 1;
 export const MAX_CONTROL_LINE_BYTES = 64 * 1024;
 /** A difference of clocks up to this is left alone. */
 const CLOCK_TOLERANCE_MS = 1000;
+/** The last one stands for any port (vsock(7)). */
+const MAX_VSOCK_PORT = 0xffff_fffe;
 
 /** Who a guest is: what the host says and the guest takes on. */
 export interface GuestIdentity {
@@ -25,6 +27,8 @@ export interface AgentInfo {
   readonly kernel: string;
   /** Changes with every boot, and not with a restore. */
   readonly bootId: string;
+  /** Where it listens on virtio-vsock; absent where the guest has no such device. */
+  readonly vsockPort?: number;
 }
 
 export type AgentLine =
@@ -69,10 +73,12 @@ export function parseAgentLine(line: string): AgentLine | undefined {
   const protocol = asCount(agent?.["protocol"]);
   const kernel = asText(agent?.["kernel"], 128);
   const bootId = asText(agent?.["boot_id"], 64);
+  const vsockPort = asCount(agent?.["vsock_port"], MAX_VSOCK_PORT);
   if (!wallTime || version === undefined || protocol === undefined || kernel === undefined || bootId === undefined) {
     return undefined;
   }
-  return { type: "ack", nonce, wallTime, agent: { version, protocol, kernel, bootId } };
+  const listens = vsockPort === undefined ? {} : { vsockPort };
+  return { type: "ack", nonce, wallTime, agent: { version, protocol, kernel, bootId, ...listens } };
 }
 
 export type HandshakeStep =

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
-import { performServerHandshake, type ServerHttp2Stream } from "node:http2";
+import { constants, performServerHandshake, type ServerHttp2Stream } from "node:http2";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";
 import { EventEmitter, once } from "node:events";
+import { addAbortSignal, type Duplex, PassThrough, Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { LineReader } from "./line-reader.ts";
 import { GuestLink } from "./link.ts";
@@ -26,6 +28,8 @@ type Behaviour = {
   wallTime?: string;
   /** Hellos that go unanswered first. */
   deafFor?: number;
+  /** Sync lines that get lost on their way first. */
+  lostLines?: number;
   /** Never speaks HTTP/2. */
   mute?: boolean;
   /** Answers the sync line with random bytes. */
@@ -102,7 +106,16 @@ class FakeGuest {
       });
     };
     socket.on("data", onData);
+    if (this.behaviour.lostLines !== undefined && this.behaviour.lostLines-- > 0) return;
     socket.write(`${this.behaviour.stale ?? ""}${syncLine(nonce)}${this.behaviour.early ?? ""}`);
+  }
+
+  /** Reads nothing while it pauses, and so answers nothing. */
+  pause(isPaused: boolean): void {
+    for (const socket of this.#sockets) {
+      if (isPaused) socket.pause();
+      else socket.resume();
+    }
   }
 
   /** The host's end sees every connection fall. */
@@ -157,6 +170,13 @@ test("a link attaches again after each interruption, with a new nonce, and reque
   }
   await link.attached();
   assert.equal(new Set(guest.lines.map((line) => line.nonce)).size, 6);
+});
+
+test("an agent whose line on the stream port gets lost is greeted anew, and attaches", async (context) => {
+  const { guest, link } = await start(context, { lostLines: 2 }, 50);
+  const { version } = await link.attached(AbortSignal.timeout(60_000));
+  assert.equal(version, "0.1.0");
+  assert.equal(new Set(guest.lines.map((line) => line.nonce)).size, 3);
 });
 
 test("requests under way fail when the link breaks, and a followed log does not just end", async (context) => {
@@ -244,10 +264,123 @@ test("the agent's refusals keep their meaning and its words", async (context) =>
   await assert.rejects(link.configure(config), { code: "invalid", message: "hostname must be\ufffd[1m short" });
 });
 
+test("a file comes whole or fails: one that is reset in the middle is no end", async (context) => {
+  const { link } = await start(context, {
+    answer: (stream, path) => {
+      stream.respond({ ":status": 200 });
+      stream.write("half");
+      if (path.endsWith("whole")) stream.end(" and half");
+      else setImmediate(() => stream.destroy(new Error("what was read became shorter")));
+    },
+  });
+  await link.attached();
+  assert.equal(await text(await link.download("/v1/files?path=/whole")), "half and half");
+  await assert.rejects(text(await link.download("/v1/files?path=/broken")), { code: "guest_unreachable" });
+});
+
+/** Resets a stream with CANCEL, and nothing before it: close() of Node's server would end it first. */
+function cancel(stream: ServerHttp2Stream): void {
+  const now = new AbortController();
+  addAbortSignal(now.signal, stream);
+  now.abort();
+}
+
+test("a stream that is reset, or loses its session, fails and does not end; one that the guest ends does end", async (context) => {
+  const { link, guest } = await start(context, {
+    answer: (stream, path) => {
+      stream.respond({ ":status": 200 });
+      if (path === "/v1/silent") return void stream.resume().once("data", () => cancel(stream));
+      stream.write("half");
+      if (path === "/v1/whole") stream.end(" and half");
+      if (path === "/v1/reset") stream.resume().once("data", () => cancel(stream));
+    },
+  });
+  await link.attached();
+  assert.equal(await text(await link.open("/v1/whole")), "half and half");
+  const broken = async (path: string, write: (stream: Duplex) => void) => {
+    const stream = await link.open(path);
+    const seen: string[] = [];
+    stream.once("end", () => seen.push("end"));
+    stream.once("error", (error: NodeJS.ErrnoException) => seen.push(error.code ?? error.message));
+    const closed = new Promise<boolean>((resolve) => {
+      stream.resume().once("close", () => resolve(true));
+      AbortSignal.timeout(60_000).addEventListener("abort", () => resolve(false));
+    });
+    write(stream);
+    assert.ok(await closed, `${path} does not close; seen: ${seen.join(", ")}`);
+    assert.deepEqual(seen, ["guest_unreachable"], path);
+  };
+  for (const path of ["/v1/silent", "/v1/reset"]) {
+    await broken(path, (stream) => stream.write("go on"));
+    // The same after this end has said all that it had to say.
+    await broken(path, (stream) => stream.end("go on"));
+  }
+  await broken("/v1/lost", () => guest.drop());
+});
+
+test("a file is sent as it comes, and one that breaks off is reset instead of ended", async (context) => {
+  const outcome = Promise.withResolvers<number>();
+  const { link } = await start(context, {
+    answer: (stream, path) => {
+      if (path.endsWith("broken")) {
+        stream.resume().once("close", () => outcome.resolve(stream.rstCode));
+        return;
+      }
+      void text(stream).then((got) => {
+        stream.respond({ ":status": got === "content" ? 200 : 400 });
+        stream.end('{"files":1}');
+      });
+    },
+  });
+  await link.attached();
+  const type = "application/octet-stream";
+  assert.equal(await link.upload("/v1/files?path=/whole", type, Readable.from(["con", "tent"])), '{"files":1}');
+  const content = new PassThrough();
+  content.write("half");
+  const sent = assert.rejects(link.upload("/v1/files?path=/broken", type, content), { code: "guest_unreachable" });
+  setImmediate(() => content.destroy(new Error("the client hung up")));
+  await sent;
+  assert.equal(await outcome.promise, constants.NGHTTP2_CANCEL);
+});
+
+test("an agent that is full or busy is exhausted, in its own words", async (context) => {
+  for (const status of [507, 429]) {
+    const { link } = await start(context, {
+      answer: (stream) => {
+        stream.respond({ ":status": status });
+        stream.end('{"error":"no space is left","code":"no_space"}');
+      },
+    });
+    await link.attached();
+    await assert.rejects(link.upload("/v1/files?path=/x", "application/x-tar", new PassThrough()), {
+      code: "exhausted",
+      message: "no space is left",
+    });
+  }
+});
+
 test("a silent agent is noticed by its unanswered ping", async (context) => {
   const { link } = await start(context, { mute: true }, 20);
   const [reason] = await once(link, "detached");
   assert.equal((reason as { code: string }).code, "guest_unreachable");
+});
+
+test("an agent that pauses is told as silent, and as answering once it goes on; the session stays", async (context) => {
+  const { guest, link } = await start(context);
+  await link.attached();
+  let detached = 0;
+  link.on("detached", () => (detached += 1));
+  const signal = AbortSignal.timeout(30_000);
+  const silent = once(link, "silent", { signal });
+  const pausedAtMs = performance.now();
+  guest.pause(true);
+  const [sinceMs] = (await silent) as [number];
+  assert.ok(sinceMs >= pausedAtMs, "since the ping that is not answered");
+  const answering = once(link, "answering", { signal });
+  guest.pause(false);
+  await answering;
+  assert.equal(await link.configure(config), true);
+  assert.deepEqual([detached, guest.lines.length], [0, 1]);
 });
 
 test("a guest that speaks out of turn gets no session, and the process lives on", async (context) => {

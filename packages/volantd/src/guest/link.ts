@@ -4,9 +4,12 @@
  */
 import { EventEmitter } from "node:events";
 import { constants, type ClientHttp2Session, type ClientHttp2Stream, type OutgoingHttpHeaders } from "node:http2";
-import type { Duplex } from "node:stream";
+import { Readable, type Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VolantError } from "@volant/contract";
+import { writeBytesTogether } from "./bytes-together.ts";
+import { DataLink, type DataTransport, type TransportState } from "./data-link.ts";
+import { endWhole } from "./end-whole.ts";
 import { encodeGuestConfig, type GuestConfig } from "./guest-config.ts";
 import { parseGuestStatus, type GuestStatus } from "./guest-status.ts";
 import type { AgentInfo, GuestIdentity } from "./handshake.ts";
@@ -19,11 +22,18 @@ import { asMessage, asText, parseObject } from "./untrusted.ts";
 const FIRST_RETRY_MS = 10;
 const LAST_RETRY_MS = 1000;
 const LASTING_SESSION_MS = 1000;
+/** What the pause is multiplied by; by more where nobody listens any more, since a hypervisor that has ended is told of soon. */
+const RETRY_GROWTH = { answered: 2, alone: 4 } as const;
 const DEFAULT_HEARTBEAT_MS = 5000;
+/** Heartbeats that an agent gets for its line on the stream port: that of a guest which hardly gets any processor comes late, too. */
+const STREAM_LINE_HEARTBEATS = 6;
+/** With the pause between pings at most 1.85 s until a silence is told: within two seconds, and long for a guest under emulation on a busy host. */
+const PING_EVERY_MS = 750;
+const SILENT_AFTER_MS = 1100;
 /** Bodies of answers that are read whole. */
 const MAX_BODY_BYTES = 256 * 1024;
-/** Of the 128 requests that the agent serves at once, what is left is for volantd's own. */
-const MAX_OPEN_STREAMS = 96;
+/** Of the 320 requests that the agent serves at once, what is left is for volantd's own. */
+const MAX_OPEN_STREAMS = 288;
 /** Lines of streams: a log line's 8 KiB can take six bytes for each in JSON. */
 const MAX_LINE_BYTES = 128 * 1024;
 
@@ -37,7 +47,9 @@ export interface GuestLinkOptions {
   readonly now: () => Date;
   /** 32 lower-case hexadecimal digits, never the same twice. */
   readonly randomNonce: () => string;
-  /** How soon a silent guest is noticed: within twice this time. Default 5,000 ms. */
+  /** A second way into the guest, for data; streams go over it while it can be used. */
+  readonly data?: DataTransport | undefined;
+  /** A guest that is silent for twice this time has lost its session, and one that does not begin it for six times. A silence is told long before. Default 5,000 ms. */
   readonly heartbeatMs?: number;
 }
 
@@ -48,6 +60,12 @@ interface GuestLinkEvents {
   attached: [agent: AgentInfo];
   /** A session that was attached has ended. */
   detached: [reason: VolantError];
+  /** An agent that is attached has not answered since then, on the clock of `performance.now()`. */
+  silent: [sinceMs: number];
+  /** It answers again. */
+  answering: [];
+  /** Data goes another way than before. */
+  transport: [state: TransportState];
 }
 
 export interface GuestRequest {
@@ -58,6 +76,8 @@ export interface GuestRequest {
   readonly body?: string;
   /** The body is still to come: the answer's stream takes it. */
   readonly open?: true;
+  /** The body, sent as it comes. It is not closed; when it breaks, so does the request. */
+  readonly content?: Readable;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -79,6 +99,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   readonly #options: GuestLinkOptions;
   readonly #closing = new AbortController();
   readonly #done: Promise<void>;
+  readonly #data: DataLink;
   #state: GuestLinkState = "connecting";
   #http: ClientHttp2Session | undefined;
   #agent: AgentInfo | undefined;
@@ -88,6 +109,11 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   private constructor(options: GuestLinkOptions) {
     super();
     this.#options = options;
+    this.#data = new DataLink({
+      transport: options.data,
+      heartbeatMs: options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS,
+      onChange: () => this.#tell("transport", this.#data.state),
+    });
     this.#done = this.#run();
   }
 
@@ -103,6 +129,11 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   /** The agent of the present session; undefined unless attached. */
   get agent(): AgentInfo | undefined {
     return this.#agent;
+  }
+
+  /** How data reaches the guest. */
+  get transport(): TransportState {
+    return this.#data.state;
   }
 
   /** Why the last session ended or did not begin: what to tell a user whose guest does not call home. */
@@ -165,50 +196,101 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
 
   /** Opens one request. The answer's headers are there when it resolves; its body is the caller's to bound. */
   request(request: GuestRequest): Promise<GuestResponse> {
-    const http = this.#http;
+    return this.#request(this.#http, request);
+  }
+
+  #request(http: ClientHttp2Session | undefined, request: GuestRequest): Promise<GuestResponse> {
     if (http === undefined || http.destroyed || http.closed) return Promise.reject(this.#unreachable());
     if (request.signal?.aborted === true) return Promise.reject(request.signal.reason);
     const stream = http.request(
       { ...request.headers, ":method": request.method, ":path": request.path },
       {
-        endStream: request.body === undefined && request.open !== true,
+        endStream: request.body === undefined && request.content === undefined && request.open !== true,
         ...(request.signal && { signal: request.signal }),
       },
     );
+    writeBytesTogether(stream);
     return new Promise((resolve, reject) => {
       // Stays for the stream's whole life; after the answer, whoever reads the body sees the error as well.
       stream.on("error", (error: Error) => reject(this.#failure(error, request.signal)));
-      stream.once("close", () => reject(this.#failure(undefined, request.signal)));
-      stream.once("response", (headers) => resolve({ status: headers[":status"] ?? 0, stream }));
+      const early = () => reject(this.#failure(undefined, request.signal));
+      stream.once("close", early);
+      stream.once("response", (headers) => {
+        stream.off("close", early);
+        resolve({ status: headers[":status"] ?? 0, stream });
+      });
       if (request.body !== undefined) stream.end(request.body);
+      if (request.content !== undefined) feed(request.content, stream);
     });
   }
 
   /**
-   * Opens a stream of bytes both ways. Each direction ends by itself; an error or a reset is the end of both.
+   * Opens a stream of bytes both ways, by the way for data where there is one. Each direction ends by itself; an error or a reset is the end of both.
    *
    * @throws VolantError the agent's refusal, `guest_unreachable`, `exhausted` when too many are open
    */
-  async open(path: string, signal?: AbortSignal): Promise<Duplex> {
-    if (this.#open >= MAX_OPEN_STREAMS) {
-      throw new VolantError("exhausted", `this guest has ${MAX_OPEN_STREAMS} open streams already`);
+  open(path: string, signal?: AbortSignal): Promise<Duplex> {
+    return this.#stream({ method: "POST", path, signal, open: true });
+  }
+
+  /** A file as it comes; one that breaks off ends with an error. @throws as {@link open} */
+  async download(path: string, signal?: AbortSignal): Promise<Readable> {
+    const stream = await this.#stream({ method: "GET", path, signal });
+    return Readable.from(this.#whole(stream, signal), { objectMode: false, highWaterMark: 64 * 1024 });
+  }
+
+  /** Sends a file as it comes, and gives what the guest said of it. `content` is not closed. @throws as {@link open} */
+  async upload(path: string, contentType: string, content: Readable, signal?: AbortSignal): Promise<string> {
+    const request = { method: "PUT", path, headers: { "content-type": contentType }, content, signal };
+    this.#claim();
+    try {
+      return await this.#ask(request);
+    } finally {
+      this.#open -= 1;
     }
-    this.#open += 1;
+  }
+
+  async #stream(request: GuestRequest): Promise<ClientHttp2Stream> {
+    this.#claim();
+    const { signal } = request;
     let stream: ClientHttp2Stream | undefined;
     try {
-      const answer = await this.request({ method: "POST", path, signal, open: true });
+      // What serves data over a vsock device serves streams into the guest, and nothing else.
+      const http = request.open === true ? (this.#data.http ?? this.#http) : this.#http;
+      const answer = await this.#request(http, request);
       stream = answer.stream;
       if (answer.status === 200) {
-        stream.once("close", () => (this.#open -= 1));
+        if (stream.destroyed) this.#open -= 1;
+        else stream.once("close", () => (this.#open -= 1));
         // Two pipelines and an HTTP exchange on one stream listen more than ten times, each of them once.
         stream.setMaxListeners(32);
+        if (request.open === true) endWhole(stream);
         return stream;
       }
-      throw refusal({ method: "POST", path }, answer.status, await readWhole(stream));
+      throw refusal(request, answer.status, await readWhole(stream));
     } catch (error) {
       this.#open -= 1;
       stream?.close(constants.NGHTTP2_CANCEL);
       throw error instanceof VolantError || signal?.aborted === true ? error : this.#unreachable(error);
+    }
+  }
+
+  #claim(): void {
+    if (this.#open >= MAX_OPEN_STREAMS) {
+      throw new VolantError("exhausted", `this guest has ${MAX_OPEN_STREAMS} open streams already`);
+    }
+    this.#open += 1;
+  }
+
+  async *#whole(stream: ClientHttp2Stream, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
+    try {
+      yield* stream as AsyncIterable<Buffer>;
+      // A session that is torn down ends its streams as well; that is not the file's end.
+      if (stream.rstCode !== 0 || this.#http === undefined) throw this.#unreachable();
+    } catch (error) {
+      throw error instanceof VolantError ? error : this.#failure(error as Error, signal);
+    } finally {
+      stream.destroy();
     }
   }
 
@@ -234,20 +316,24 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
       this.#lastError = reason instanceof VolantError ? reason : this.#unreachable(reason);
       this.#http = undefined;
       this.#agent = undefined;
+      this.#data.end();
       if (wasAttached) {
         if (performance.now() - startedAt >= LASTING_SESSION_MS) pauseMs = FIRST_RETRY_MS;
         this.#tell("detached", this.#lastError);
       }
       if (signal.aborted) break;
+      const growth = (this.#state as GuestLinkState) === "connecting" ? RETRY_GROWTH.alone : RETRY_GROWTH.answered;
       this.#state = "connecting";
       await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {});
-      pauseMs = Math.min(pauseMs * 2, LAST_RETRY_MS);
+      pauseMs = Math.min(pauseMs * growth, LAST_RETRY_MS);
     }
     this.#state = "closed";
   }
 
   #session(): Promise<never> {
     const { controlPath, streamPath, identity, generation, now, randomNonce, heartbeatMs } = this.#options;
+    const nonce = randomNonce();
+    const quiet = heartbeatMs ?? DEFAULT_HEARTBEAT_MS;
     return runSession(
       {
         controlPath,
@@ -255,8 +341,15 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
         identity,
         generation,
         now,
-        nonce: randomNonce(),
-        heartbeatMs: heartbeatMs ?? DEFAULT_HEARTBEAT_MS,
+        nonce,
+        liveness: {
+          everyMs: Math.min(PING_EVERY_MS, quiet),
+          silentAfterMs: Math.min(SILENT_AFTER_MS, quiet),
+          endAfterMs: 2 * quiet,
+        },
+        streamLineMs: STREAM_LINE_HEARTBEATS * quiet,
+        onSilent: (sinceMs) => this.#tell("silent", sinceMs),
+        onAnswer: () => this.#tell("answering"),
         onWaiting: () => {
           this.#state = "waiting";
         },
@@ -265,6 +358,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
           this.#agent = agent;
           this.#state = "attached";
           this.#tell("attached", agent);
+          this.#data.begin(agent, nonce);
         },
       },
       this.#closing.signal,
@@ -323,6 +417,17 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   }
 }
 
+/** Not pipeline(): the content is a client's request, which has to outlive a refusal, so that the answer can still be sent over it. */
+function feed(content: Readable, stream: ClientHttp2Stream): void {
+  const breakOff = () => stream.close(constants.NGHTTP2_CANCEL);
+  content.once("error", breakOff);
+  content.pipe(stream);
+  stream.once("close", () => {
+    content.unpipe(stream);
+    content.off("error", breakOff);
+  });
+}
+
 /** @throws VolantError `guest_unreachable` when it does not end in time */
 async function readWhole(stream: ClientHttp2Stream): Promise<string> {
   const parts: Buffer[] = [];
@@ -354,6 +459,9 @@ function refusal(request: GuestRequest, status: number, text: string): VolantErr
       return new VolantError("wrong_state", message);
     case 413:
       return new VolantError("too_large", message);
+    case 429:
+    case 507:
+      return new VolantError("exhausted", message);
     case 501:
       return new VolantError("not_supported", message);
     default:

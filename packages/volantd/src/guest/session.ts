@@ -7,6 +7,7 @@ import { createConnection, type Socket } from "node:net";
 import { VolantError } from "@volant/contract";
 import { encodeHello, Handshake, MAX_CONTROL_LINE_BYTES, type AgentInfo, type GuestIdentity } from "./handshake.ts";
 import { LineReader } from "./line-reader.ts";
+import { watchLiveness, type LivenessTimes } from "./liveness.ts";
 import { SyncScanner, syncLine } from "./stream-sync.ts";
 
 /** The measured compromise between throughput and the time that a small request waits behind a bulk transfer. */
@@ -15,6 +16,11 @@ const WINDOW_BYTES = 256 * 1024;
 const FIRST_REPEAT_MS = 1000;
 const LAST_REPEAT_MS = 8000;
 
+/** What a ping carries: of no meaning to anybody. Without one Node asks the system for eight random bytes each time. */
+const PING = Buffer.from("volant-p", "latin1");
+/** A heartbeat that comes so much after its time tells of this process, not of the guest. */
+const HELD_UP_MS = 1000;
+
 export interface SessionOptions {
   readonly controlPath: string;
   readonly streamPath: string;
@@ -22,8 +28,13 @@ export interface SessionOptions {
   readonly generation: number;
   readonly nonce: string;
   readonly now: () => Date;
-  /** A ping is sent this often; one that is not answered by the next ends the session. */
-  readonly heartbeatMs: number;
+  readonly liveness: LivenessTimes;
+  /** How long the agent may take from its ack to its line on the stream port: it sends that once, so a session that missed it would wait for ever. */
+  readonly streamLineMs: number;
+  /** The agent has not answered since then, on the clock of `performance.now()`; the session goes on. */
+  readonly onSilent: (sinceMs: number) => void;
+  /** It answers again. */
+  readonly onAnswer: () => void;
   /** The sockets are connected, and the guest has not answered yet. */
   readonly onWaiting: () => void;
   readonly onAttached: (agent: AgentInfo, http: ClientHttp2Session) => void;
@@ -35,8 +46,12 @@ function connectTo(path: string, signal: AbortSignal): Promise<Socket> {
     const socket = createConnection({ path, signal });
     // Stays for the socket's whole life, because a socket that fails without a listener would end the process.
     socket.on("error", reject);
-    socket.once("connect", () => resolve(socket));
-    socket.once("close", () => reject(new VolantError("guest_unreachable", `the connection to ${path} was closed`)));
+    const early = () => reject(new VolantError("guest_unreachable", `the connection to ${path} was closed`));
+    socket.once("close", early);
+    socket.once("connect", () => {
+      socket.off("close", early);
+      resolve(socket);
+    });
   });
 }
 
@@ -45,9 +60,15 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
   const ended = Promise.withResolvers<never>();
   // A failure between two awaits must not count as unhandled.
   ended.promise.catch(() => {});
-  const lost = (what: string) => new VolantError("guest_unreachable", what);
+  // The first word of its end is why it ended. What follows would be made for nobody: an error costs as much as many a request.
+  let isEnded = false;
+  const end = (what: string): void => {
+    if (isEnded) return;
+    isEnded = true;
+    ended.reject(new VolantError("guest_unreachable", what));
+  };
   const cleanUp: (() => void)[] = [];
-  const onAbort = () => ended.reject(lost("the link was closed"));
+  const onAbort = () => end("the link was closed");
   signal.addEventListener("abort", onAbort, { once: true });
   cleanUp.push(() => signal.removeEventListener("abort", onAbort));
   try {
@@ -57,8 +78,7 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
     cleanUp.push(() => stream.destroy());
     const control = await connectTo(options.controlPath, signal);
     cleanUp.push(() => control.destroy());
-    for (const socket of [stream, control])
-      socket.once("close", () => ended.reject(lost("the hypervisor closed the link")));
+    for (const socket of [stream, control]) socket.once("close", () => end("the hypervisor closed the link"));
     options.onWaiting();
     const agent = await Promise.race([greet(control, options, cleanUp), ended.promise]);
     const synchronised = synchronise(stream, options.nonce);
@@ -69,14 +89,36 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
           () => {},
         ),
     );
+    const late = setTimeout(
+      () => end("the guest's agent answered the hello, and is silent on its stream port"),
+      options.streamLineMs,
+    );
+    cleanUp.push(() => clearTimeout(late));
+    late.unref();
     const http = await Promise.race([synchronised, ended.promise]);
-    http.on("error", (error: Error) => ended.reject(lost(`the link to the guest's agent broke: ${error.message}`)));
-    http.once("close", () => ended.reject(lost("the guest's agent closed the link")));
-    http.once("goaway", () => ended.reject(lost("the guest's agent ended the session")));
-    cleanUp.push(keepAlive(http, options.heartbeatMs, () => ended.reject(lost("the guest's agent does not answer"))));
+    clearTimeout(late);
+    http.on("error", (error: Error) => end(`the link to the guest's agent broke: ${error.message}`));
+    http.once("close", () => end("the guest's agent closed the link"));
+    http.once("goaway", () => end("the guest's agent ended the session"));
+    const stopWatching = watchLiveness({
+      ...options.liveness,
+      ping: (answered) => {
+        if (http.destroyed || http.closed) return false;
+        return http.ping(PING, (error) => {
+          if (error === null) answered();
+        });
+      },
+      received: () => stream.bytesRead,
+      onSilent: options.onSilent,
+      onAnswer: options.onAnswer,
+      onEnd: () => end("the guest's agent does not answer"),
+      now: () => performance.now(),
+    });
+    cleanUp.push(stopWatching);
     options.onAttached(agent, http);
     return await ended.promise;
   } finally {
+    isEnded = true;
     for (const action of cleanUp.toReversed()) action();
   }
 }
@@ -114,7 +156,7 @@ function greet(control: Socket, options: SessionOptions, cleanUp: (() => void)[]
  * that line is the last of the bytes that this process reads itself: node:http2 must never find any left over (it would take them on the
  * next tick, and throw from there if the session has ended by then).
  */
-function synchronise(stream: Socket, nonce: string): Promise<ClientHttp2Session> {
+export function synchronise(stream: Socket, nonce: string): Promise<ClientHttp2Session> {
   const scanner = new SyncScanner(nonce);
   return new Promise((resolve, reject) => {
     const onData = (bytes: Buffer) => {
@@ -129,7 +171,8 @@ function synchronise(stream: Socket, nonce: string): Promise<ClientHttp2Session>
       stream.write(syncLine(nonce));
       resolve(startHttp2(stream));
     };
-    stream.on("data", onData);
+    // It may have been paused by whoever read from it before.
+    stream.on("data", onData).resume();
   });
 }
 
@@ -148,13 +191,32 @@ function startHttp2(stream: Socket): ClientHttp2Session {
   return http;
 }
 
-/** Pings until it is told to stop. */
-function keepAlive(http: ClientHttp2Session, heartbeatMs: number, onSilence: () => void): () => void {
+/**
+ * Pings until it is told to stop.
+ *
+ * @param isHeld whether nothing can be sent for now: no ping is, and none that is under way need be answered
+ */
+export function keepAlive(
+  http: ClientHttp2Session,
+  heartbeatMs: number,
+  onSilence: () => void,
+  isHeld: () => boolean = () => false,
+): () => void {
   let isWaiting = false;
+  let lastMs = performance.now();
   const timer = setInterval(() => {
+    const nowMs = performance.now();
+    const isLate = nowMs - lastMs > heartbeatMs + HELD_UP_MS;
+    lastMs = nowMs;
+    if (isHeld()) {
+      isWaiting = false;
+      return;
+    }
+    // It was this process that was held up: the answer may have arrived, and not been read yet.
+    if (isWaiting && isLate) return;
     if (isWaiting) return onSilence();
     if (http.destroyed || http.closed) return;
-    isWaiting = http.ping((error) => {
+    isWaiting = http.ping(PING, (error) => {
       if (error === null) isWaiting = false;
     });
   }, heartbeatMs);

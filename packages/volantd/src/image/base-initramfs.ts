@@ -4,6 +4,7 @@ import {
   BOOT_MODULES,
   loadOrder,
   TRANSPORT_MODULES,
+  VSOCK_MODULE,
   type KernelModuleRecord,
   type VirtioTransport,
 } from "@volant/host";
@@ -13,11 +14,14 @@ import { encodeNewc, type NewcEntry } from "./newc.ts";
 const FOLDERS = ["dev", "proc", "sys", "run", "tmp", ".volant", ".volant/modules"];
 
 /** The kernel's modules that every guest on such a machine loads at boot, each after all that it depends on. */
-export function bootModules(modules: readonly KernelModuleRecord[], transport: VirtioTransport): KernelModuleRecord[] {
+export function bootModules(
+  modules: readonly KernelModuleRecord[],
+  transport: VirtioTransport,
+  vsock = false,
+): KernelModuleRecord[] {
   const byName = new Map(modules.map((module) => [module.name, module]));
-  return loadOrder([TRANSPORT_MODULES[transport], ...BOOT_MODULES], byName).map(
-    (name) => byName.get(name) as KernelModuleRecord,
-  );
+  const wanted = [TRANSPORT_MODULES[transport], ...BOOT_MODULES, ...(vsock ? [VSOCK_MODULE] : [])];
+  return loadOrder(wanted, byName).map((name) => byName.get(name) as KernelModuleRecord);
 }
 
 /** What a base initramfs is made of, in one digest: it is built again when this changes. */

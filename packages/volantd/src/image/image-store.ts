@@ -1,6 +1,6 @@
 /** Images by digest, on disk: `<work dir>/images/{blobs, boot, incoming}`. */
 import { createHash, randomBytes } from "node:crypto";
-import { constants } from "node:fs";
+import { constants, realpathSync, statSync } from "node:fs";
 import {
   mkdir,
   open,
@@ -42,6 +42,8 @@ export interface FileImageStoreOptions {
   readonly vmlinuxPath: string;
   /** How the guests' machine attaches its devices. */
   readonly transport: VirtioTransport;
+  /** Whether guests have a vsock device, and need its driver. Default: no. */
+  readonly vsock?: boolean;
   readonly maxImageBytes?: number;
 }
 
@@ -63,6 +65,19 @@ function isMissing(error: unknown): boolean {
   return code === "ENOENT" || code === "ENOTDIR";
 }
 
+function realpathIfThere(path: string): string | undefined {
+  try {
+    return realpathSync.native(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function fileStamp(path: string): string {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found === undefined ? "-" : [found.dev, found.ino, found.size, found.mtimeMs, found.ctimeMs].join(":");
+}
+
 async function syncFolder(path: string): Promise<void> {
   await using folder = await open(path, "r");
   await folder.sync();
@@ -74,14 +89,15 @@ export class FileImageStore implements ImageStore {
   readonly #boot: string;
   readonly #incoming: string;
   readonly #building = new Map<string, Promise<BootImage>>();
+  /** Boot images found before, by their initramfs: it takes a dozen reads to find one, and VMs that start together share it. */
+  readonly #known = new Map<string, { readonly image: BootImage; readonly stamp: string }>();
   #agent: { readonly key: string; readonly sha256: string } | undefined;
 
   /** Makes the folders, and removes what a volantd that died left half written. One store per work folder at a time. */
   static async open(options: FileImageStoreOptions): Promise<FileImageStore> {
     const store = new FileImageStore(options);
     await rm(store.#incoming, { recursive: true, force: true });
-    for (const folder of [store.#blobs, store.#boot, store.#incoming])
-      await mkdir(folder, { recursive: true, mode: 0o700 });
+    await store.#makeFolders();
     return store;
   }
 
@@ -93,12 +109,31 @@ export class FileImageStore implements ImageStore {
     this.#incoming = join(root, "incoming");
   }
 
+  /** Also while volantd runs: somebody may have removed them. */
+  async #makeFolders(): Promise<void> {
+    for (const folder of [this.#blobs, this.#boot, this.#incoming])
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+  }
+
   async has(checksum: string): Promise<boolean> {
     try {
       return (await stat(this.#blobPath(checksum))).isFile();
     } catch (error) {
       if (isMissing(error)) return false;
       throw error;
+    }
+  }
+
+  pathOf(checksum: string): string {
+    return this.#blobPath(checksum);
+  }
+
+  async sizeOf(checksum: string): Promise<number> {
+    try {
+      return (await stat(this.#blobPath(checksum))).size;
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      throw new VolantError("not_found", `no file with checksum ${checksum} is here`, { cause: error });
     }
   }
 
@@ -121,10 +156,28 @@ export class FileImageStore implements ImageStore {
     return `sha256:${digest}`;
   }
 
+  /** What a boot image is made from and where it lies: while none of it is another file than before, neither is the image. */
+  #stamp(initrdPath: string): string {
+    const { bzImagePath, vmlinuxPath, agentPath } = this.#options;
+    const real = realpathIfThere(bzImagePath);
+    const folder = real === undefined ? [] : [dirname(real)];
+    return [bzImagePath, vmlinuxPath, agentPath, initrdPath, ...folder].map(fileStamp).join(" ");
+  }
+
   async bootImage(initramfsChecksum: string): Promise<BootImage> {
     const digest = digestOf(initramfsChecksum);
+    const known = this.#known.get(digest);
+    if (known !== undefined && this.#stamp(known.image.initrdPath) === known.stamp) return known.image;
+    const image = await this.#findBootImage(digest);
+    const stamp = this.#stamp(image.initrdPath);
+    // What changed while it was looked for would otherwise never be seen.
+    if ((await this.#findBootImage(digest)).initrdPath === image.initrdPath) this.#known.set(digest, { image, stamp });
+    return image;
+  }
+
+  async #findBootImage(digest: string): Promise<BootImage> {
     const { record, folder } = await this.#kernelRecord();
-    const modules = bootModules(record?.modules ?? [], this.#options.transport);
+    const modules = bootModules(record?.modules ?? [], this.#options.transport, this.#options.vsock);
     const base = baseDigest(await this.#agentDigest(), modules);
     const key = createHash("sha256").update(`${base} ${digest}`).digest("hex");
     const known = this.#building.get(key);
@@ -147,13 +200,13 @@ export class FileImageStore implements ImageStore {
 
   async kernel(): Promise<KernelFiles> {
     // Through the link that an install of another kernel would move: both files are of one kernel.
-    const bzImagePath = await realpath(this.#options.bzImagePath).catch((error: unknown) => {
+    const bzImagePath = realpathIfThere(this.#options.bzImagePath);
+    if (bzImagePath === undefined) {
       throw new VolantError("not_ready", `no kernel is installed: there is no ${this.#options.bzImagePath}`, {
         hint: KERNEL_HINT,
-        cause: error,
       });
-    });
-    const elfPath = await realpath(this.#options.vmlinuxPath).catch(() => undefined);
+    }
+    const elfPath = realpathIfThere(this.#options.vmlinuxPath);
     if (elfPath === undefined || dirname(elfPath) !== dirname(bzImagePath)) return { bzImagePath };
     return { bzImagePath, elfPath };
   }
@@ -168,7 +221,7 @@ export class FileImageStore implements ImageStore {
     const base =
       agent === undefined || kernel === undefined
         ? undefined
-        : baseDigest(agent, bootModules(kernel.record?.modules ?? [], this.#options.transport));
+        : baseDigest(agent, bootModules(kernel.record?.modules ?? [], this.#options.transport, this.#options.vsock));
     for (const name of await readdir(this.#boot)) {
       const key = /^([0-9a-f]{64})\.(?:cpio|json)$/.exec(name)?.[1];
       if (key !== undefined && this.#building.has(key)) continue;
@@ -215,6 +268,7 @@ export class FileImageStore implements ImageStore {
     const hash = createHash("sha256");
     let bytes = 0;
     try {
+      await this.#makeFolders();
       await using file = await open(path, "wx", 0o600);
       for await (const chunk of content as AsyncIterable<Buffer>) {
         bytes += chunk.length;
@@ -294,11 +348,16 @@ export class FileImageStore implements ImageStore {
       plugin = await open(join(this.#blobs, initramfs), constants.O_RDONLY | constants.O_NOFOLLOW);
     } catch (error) {
       if (!isMissing(error)) throw error;
-      throw new VolantError("not_found", `the initramfs sha256:${initramfs} is not in the image store`, {
-        hint: "install its plugin again with: volar plugins install",
-      });
+      throw new VolantError(
+        "not_found",
+        `the initramfs sha256:${initramfs} is not in the image store: volar plugins install --replace puts it there`,
+        {
+          hint: "install its plugin again with: volar plugins install --replace",
+        },
+      );
     }
     await using pluginFile = plugin;
+    await this.#makeFolders();
     const archive = await encodeBase();
     const own = await this.#scan(pluginFile, initramfs);
     const path = join(this.#incoming, randomBytes(12).toString("hex"));

@@ -25,6 +25,10 @@ export interface ImageStore {
    * @throws VolantError `invalid` (no such file, or outside the folders), `checksum_mismatch`, `not_supported` (http, https)
    */
   adopt(file: { readonly url: string; readonly checksum?: string }): Promise<string>;
+  /** Where the content with this checksum is kept, whether it is here or not. */
+  pathOf(checksum: string): string;
+  /** @throws VolantError `not_found` when it isn't here */
+  sizeOf(checksum: string): Promise<number>;
   /**
    * The boot image for a plugin's initramfs.
    *

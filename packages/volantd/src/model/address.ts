@@ -90,22 +90,3 @@ export function isUsable(subnet: Subnet, address: number): boolean {
 export function isLeasable(pool: AddressPool, address: number): boolean {
   return isUsable(pool.subnet, address) && address !== pool.gateway;
 }
-
-/**
- * The numerically lowest address that may be leased and is not in `taken`; undefined when there is none. Reads `taken` no further than
- * needed and holds one element of it at a time.
- *
- * @param taken addresses in ascending order; those outside the subnet don't matter
- */
-export function lowestFree(pool: AddressPool, taken: Iterable<number>): number | undefined {
-  const last = broadcastAddress(pool.subnet) - 1;
-  let candidate = pool.subnet.network + 1;
-  if (candidate === pool.gateway) candidate += 1;
-  for (const address of taken) {
-    if (address < candidate) continue;
-    if (address > candidate) break;
-    candidate += 1;
-    if (candidate === pool.gateway) candidate += 1;
-  }
-  return candidate > last ? undefined : candidate;
-}

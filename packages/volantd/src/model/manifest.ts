@@ -1,6 +1,7 @@
 /** Which manifests this version can run. What it can't honour is refused by name: nothing is stored in silence. */
 import { VolantError, type Initramfs, type Manifest, type Network, type VmConfig } from "@volant/contract";
 import { formatAddress, formatSubnet, type AddressPool } from "./address.ts";
+import { isOpenApi } from "./openapi-source.ts";
 import { networkMode } from "./network.ts";
 import { isLinkName } from "./tap-name.ts";
 
@@ -103,8 +104,25 @@ export function checkManifest(manifest: Manifest, managed: ManagedNetwork): Init
     throw new VolantError("invalid", `${where}: field "workload.entrypoint" must name the program to run in the guest`);
   }
   checkBaseUrl(where, manifest);
+  checkOpenApi(where, manifest);
+  if (manifest.policy?.anti_spoof === false) {
+    throw new VolantError(
+      "invalid",
+      `${where}: a manifest may only tighten policy.anti_spoof: false is the operator's to say, for a VM`,
+    );
+  }
   checkNetwork(where, manifest.network, managed);
   return manifest.initramfs;
+}
+
+function checkOpenApi(where: string, { openapi = "" }: Manifest): void {
+  const isDocument = openapi.trimStart().startsWith("{");
+  if (isDocument ? isOpenApi(openapi) : openapi === "" || openapi.startsWith("/") || /^https?:\/\//.test(openapi))
+    return;
+  const what = isDocument ? "is no OpenAPI document" : "must be a path of the workload, a URL, or the document itself";
+  throw new VolantError("invalid", `${where}: field "openapi" ${what}`, {
+    hint: "volar plugins install puts a file that it names in its place",
+  });
 }
 
 function checkBaseUrl(where: string, manifest: Manifest): void {
@@ -120,5 +138,5 @@ function checkBaseUrl(where: string, manifest: Manifest): void {
 
 /** @throws VolantError `not_supported`, naming the field of a VM's own settings that this version does not honour */
 export function checkVmConfig(where: string, config: VmConfig): void {
-  refuse(where, config, ["kernel_override", "devices", "metadata", "expose", "cloud_init", "rootfs"]);
+  refuse(where, config, ["kernel_override", "devices", "cloud_init", "rootfs"]);
 }

@@ -48,6 +48,27 @@ test("a VM's own network wins whole over the manifest's", () => {
   );
 });
 
+test("only the operator loosens what a guest may send: a mode or a manifest never does, and a manifest may tighten it", () => {
+  const spoof = (config: CreateVmRequest["config"], changes: Partial<Manifest> = {}, setting?: boolean) =>
+    resolveVm(
+      { name: "web", ...(config === undefined ? {} : { config }) },
+      { ...manifest, ...changes },
+      managed,
+      setting,
+    ).antiSpoof;
+  assert.equal(spoof(undefined), true);
+  for (const mode of ["bridged", "dhcp"]) assert.equal(spoof({ network: { mode } }), true);
+  assert.equal(spoof({ policy: { anti_spoof: false } }), false);
+  assert.equal(spoof(undefined, {}, false), false);
+  assert.equal(spoof(undefined, { policy: { anti_spoof: true } }, false), true);
+  assert.equal(spoof({ policy: { anti_spoof: false } }, { policy: { anti_spoof: true } }), false);
+  assert.equal(spoof({ policy: { anti_spoof: true } }, {}, false), true);
+  assert.throws(() => spoof(undefined, { policy: { anti_spoof: false } }), {
+    code: "invalid",
+    message: /only tighten/,
+  });
+});
+
 test("the request wins over its config, which wins over the manifest", () => {
   assert.equal(resolve({}).memoryMib, 128);
   assert.equal(resolve({ config: { resources: { memory_mb: 200 } } }).memoryMib, 200);
@@ -64,7 +85,10 @@ test("what this version can't honour is refused by the field's name", () => {
     [/disks/, {}, { disks: [{ name: "d", source: "/x" }] }],
     [/cloud_init/, {}, { cloud_init: { user_data: { content: "x" } } }],
     [/devices/, { config: { devices: { pci_passthrough: ["0000:00:01.0"] } } }, {}],
-    [/expose/, { config: { expose: [{ port: 80 }] } }, {}],
+    [/expose\.0/, { config: { expose: [{ port: 80, protocol: "udp" }] } }, {}],
+    [/rootfs/, { config: { rootfs: { url: "/x" } } }, {}],
+    [/cloud_init/, { config: { cloud_init: { user_data: { content: "x" } } } }, {}],
+    [/devices/, {}, { devices: { pci_passthrough: ["0000:00:01.0"] } }],
     [/kernel_override/, { config: { kernel_override: "/x" } }, {}],
     [/network\.bridge/, { config: { network: { bridge: "br0" } } }, {}],
     [/auto_assign/, { config: { network: { auto_assign: false } } }, {}],
@@ -80,6 +104,7 @@ test("what this version can't honour is refused by the field's name", () => {
     );
   }
   assert.doesNotThrow(() => resolve({ config: { expose: [], devices: {} } }, { disks: [] }));
+  assert.deepEqual(resolve({ config: { metadata: { owner: "ops" } } }, {}).config.metadata, { owner: "ops" });
 });
 
 test("what can't be right is refused in words", () => {

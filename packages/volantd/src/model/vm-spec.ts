@@ -9,7 +9,10 @@ import {
 } from "@volant/contract";
 import { parseAddress } from "./address.ts";
 import { checkManifest, checkNetwork, checkVmConfig, type ManagedNetwork } from "./manifest.ts";
+import { resolveAntiSpoof } from "./policy.ts";
 import { networkMode, resolveNetworkConfig } from "./network.ts";
+import { wantedPorts } from "./published-port.ts";
+import { requestedConfig } from "./vm-config.ts";
 
 export interface VmSpec {
   readonly name: string;
@@ -29,7 +32,13 @@ export interface VmSpec {
   readonly tap: string | undefined;
   /** The bridge that its tap joins where that is not the managed one. */
   readonly bridge?: string | undefined;
+  /** Whether the guest is held to its address; absent in rows from before there was a choice, and then it is. */
+  readonly antiSpoof?: boolean;
   readonly initramfs: Initramfs;
+  /** An address that is this VM's for life, whether its mode needs one or not. */
+  readonly reservedAddress?: number | undefined;
+  /** The guest's MAC where the user chose it. */
+  readonly mac?: string | undefined;
 }
 
 /** The plugin that a request asks for; undefined where its config brings a manifest of its own. */
@@ -65,32 +74,66 @@ function checkNameserver(where: string, text: string): void {
  * What the VM is to be. The request's own fields win over its `config`, which wins over the manifest.
  *
  * @param manifest the requested plugin's; `config.manifest`, where there is one, is used instead
+ * @param antiSpoof whether guests are held to their addresses where nobody says otherwise: the operator's setting
  * @throws VolantError `invalid` or `not_supported`, naming the field
  */
-export function resolveVm(request: CreateVmRequest, manifest: Manifest, managed: ManagedNetwork): VmSpec {
-  const where = `VM "${request.name}"`;
-  const config = request.config ?? {};
+export function resolveVm(
+  request: CreateVmRequest,
+  manifest: Manifest,
+  managed: ManagedNetwork,
+  antiSpoof = true,
+): VmSpec {
+  return resolveConfig(request.name, requestedConfig(request), { manifest, managed, antiSpoof });
+}
+
+/**
+ * What a VM with these settings is to be. `ip_address` and `mac_address` are checked where they are given; see chosen-address.ts.
+ *
+ * @param manifest `config.manifest` where there is one, else the plugin's
+ * @param antiSpoof as in {@link resolveVm}
+ * @throws VolantError `invalid` or `not_supported`, naming the field
+ */
+export function resolveConfig(
+  name: string,
+  config: VmConfig,
+  {
+    manifest,
+    managed,
+    antiSpoof = true,
+  }: { readonly manifest: Manifest; readonly managed: ManagedNetwork; readonly antiSpoof?: boolean | undefined },
+): VmSpec {
+  const where = `VM "${name}"`;
   checkVmConfig(where, config);
+  if (config.manifest !== undefined && config.plugin !== undefined && config.plugin !== config.manifest.name) {
+    throw new VolantError(
+      "invalid",
+      `${where}: plugin "${config.plugin}" and the manifest of "${config.manifest.name}" both say what to run: give one of them`,
+    );
+  }
   const used = config.initramfs === undefined ? manifest : { ...manifest, initramfs: config.initramfs };
   const initramfs = checkManifest(used, managed);
   checkNetwork(where, config.network, managed);
   const network = resolveNetworkConfig(used, config);
+  wantedPorts(where, config.expose);
   for (const nameserver of config.nameservers ?? []) checkNameserver(where, nameserver);
   const spec: VmSpec = {
-    name: request.name,
+    name,
     plugin: manifest.name,
-    runtime: request.runtime ?? config.runtime ?? manifest.runtime ?? manifest.name,
-    cpuCores: request.cpu_cores ?? config.resources?.cpu_cores ?? manifest.resources.cpu_cores,
-    memoryMib: request.memory_mb ?? config.resources?.memory_mb ?? manifest.resources.memory_mb,
-    kernelCmdline: request.kernel_cmdline ?? config.kernel_cmdline ?? "",
-    apiHost: request.api_host ?? config.api?.host ?? "",
-    apiPort: request.api_port ?? config.api?.port ?? "",
+    runtime: config.runtime || manifest.runtime || manifest.name,
+    cpuCores: config.resources?.cpu_cores ?? manifest.resources.cpu_cores,
+    memoryMib: config.resources?.memory_mb ?? manifest.resources.memory_mb,
+    kernelCmdline: config.kernel_cmdline ?? "",
+    apiHost: config.api?.host ?? "",
+    apiPort: config.api?.port ?? "",
     manifest: used,
-    config,
+    config: config.manifest === undefined ? { ...config, plugin: manifest.name } : config,
     mode: networkMode(network),
     tap: network?.tap,
+    antiSpoof: resolveAntiSpoof(used, config, antiSpoof),
     bridge: network?.bridge === managed.bridge ? undefined : network?.bridge,
     initramfs,
+    reservedAddress: parseAddress(config.ip_address ?? ""),
+    mac: config.mac_address?.toLowerCase() || undefined,
   };
   checkWord(`${where}: the runtime's name`, spec.runtime);
   checkWord(`${where}: field "api_host"`, spec.apiHost);

@@ -2,6 +2,7 @@
 import type { HypervisorProcess } from "../runtime/runtime.ts";
 import type { DhcpLease } from "../model/dhcp-lease.ts";
 import type { Desired } from "../model/vm-state.ts";
+import type { ObservedPolicy, VmPolicy } from "./policy.ts";
 
 /** A VM's row, as far as it decides what should exist. */
 export interface DesiredVm {
@@ -23,12 +24,22 @@ export interface DesiredVm {
   readonly mac: string;
   /** The leased address; absent where the mode needs none. */
   readonly address: number | undefined;
+  /** What its tap lets through; absent where it has none, or none that the host holds to anything. */
+  readonly policy?: VmPolicy | undefined;
   /** The user that the hypervisor runs as, and that must own the tap. */
   readonly uid: number;
   /** Whether `running` waits for the guest to have an address by DHCP. */
   readonly needsLease: boolean;
   /** Whether `running` waits for a healthy answer. */
   readonly healthCheck: boolean;
+  /** Once it has ended, it is to be started again: then, on the clock of `nowMs`; undefined when no time was written down yet. */
+  readonly restart?: { readonly dueAtMs: number | undefined } | undefined;
+  /** After so long a silence of its agent the guest counts as hung; absent where it is left alone. */
+  readonly hangLimitMs?: number | undefined;
+  /** How long its agent gets to end it; absent for the default. */
+  readonly stopTimeoutMs?: number | undefined;
+  /** It has failed before and has been well since then: when that is forgotten. */
+  readonly steadyAtMs?: number | undefined;
 }
 
 /** A link that carries this VM's mark. */
@@ -41,6 +52,8 @@ export interface ObservedTap {
   readonly attached: boolean;
   /** A persistent tap with vnet_hdr. */
   readonly usable: boolean;
+  /** Its guest's frames go through the guard before anything else sees them. */
+  readonly guarded?: boolean;
   readonly owner: number | undefined;
 }
 
@@ -61,6 +74,12 @@ export type ObservedNetwork =
       readonly foreign?: boolean;
       /** The host's address is on the bridge. A foreign bridge need not have one, and counts as having it. */
       readonly addressed: boolean;
+      /** A LAN bridge that `volar setup` made is gone, or down, and can be put back. */
+      readonly lanGone?: true;
+      /** A further bridge of the managed one is down, or not joined to it. */
+      readonly furtherBroken?: true;
+      /** Something else that set-up recorded is missing: a rule of the firewall, forwarding, the bridge's MAC. */
+      readonly setupDamaged?: true;
     }
   | { readonly managed: false };
 
@@ -76,6 +95,12 @@ export interface ObservedGuest {
   readonly lease?: DhcpLease | undefined;
   /** What the agent says is wrong, in words. */
   readonly trouble: string | undefined;
+  /** Since when it has not answered, on the clock of `nowMs`; of a guest that has never answered, undefined. */
+  readonly silentSinceMs?: number | undefined;
+  /** When its silence was last seen to be no fault of its own: this host can't connect to its link, or has paused it. */
+  readonly excusedAtMs?: number | undefined;
+  /** It is paused. */
+  readonly isPaused?: boolean;
 }
 
 /** How far the stopping of a process has come. Times are milliseconds of the same clock as `nowMs`. */
@@ -92,9 +117,15 @@ export interface ObservedVm {
   readonly nowMs: number;
   readonly network: ObservedNetwork;
   readonly processes: readonly HypervisorProcess[];
+  /** What serves the VM's vsock device, beside each hypervisor that has one. */
+  readonly backends: readonly HypervisorProcess[];
   readonly taps: readonly ObservedTap[];
+  /** The rules and its entry in them; absent where the host has none. */
+  readonly policy?: ObservedPolicy | undefined;
   /** A link without this VM's mark has the name of its tap. */
   readonly foreignTap: boolean;
+  /** The installation whose mark that link bears. */
+  readonly tapHolder?: string | undefined;
   /** Permanent entries for this VM's MAC or its address on the bridge. */
   readonly neighbours: readonly ObservedNeighbour[];
   readonly folder: boolean;

@@ -10,8 +10,14 @@ export interface StopPatience {
   readonly buttonMs: number | undefined;
 }
 
-/** For a stop or restart: services may need a while to write things down. Docker's stop waits as long. */
-export const STOP_PATIENCE: StopPatience = { agentMs: 10_000, buttonMs: 5_000 };
+/** Services may need a while to write things down. Docker's stop waits as long. */
+export const DEFAULT_STOP_TIMEOUT_MS = 10_000;
+
+/** For a stop or restart. The power button gets half as long again as the agent. */
+export function stopPatience(stopTimeoutMs = DEFAULT_STOP_TIMEOUT_MS): StopPatience {
+  return { agentMs: stopTimeoutMs, buttonMs: stopTimeoutMs / 2 };
+}
+
 /** For a VM whose files go with it: its workload may still say goodbye to others. */
 export const DELETE_PATIENCE: StopPatience = { agentMs: 3_000, buttonMs: undefined };
 

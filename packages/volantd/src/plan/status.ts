@@ -1,6 +1,13 @@
 /** What a user sees of a VM, worked out from the same two things as the plan. */
 import type { VmStatus } from "@volant/contract";
 import type { DesiredVm, ObservedVm } from "./observed.ts";
+import { overdueText } from "./overdue.ts";
+import { isSilent } from "./silence.ts";
+
+/** Shown while an agent that has answered before does not. */
+export const SILENT = "the guest's agent does not answer";
+/** The same, where its hypervisor was told to let it stand still. */
+const PAUSED = "it is paused";
 
 export interface StatusView {
   readonly status: VmStatus;
@@ -16,6 +23,8 @@ export interface StatusInput {
   readonly ended: StatusView | undefined;
   /** Why the plan can't go on: a step that failed, or a plan that is blocked. */
   readonly trouble: string | undefined;
+  /** How long a start may take, where this one has taken longer. */
+  readonly passedLimitMs?: number | undefined;
 }
 
 /** What a started guest is waiting for. */
@@ -35,8 +44,18 @@ function hasLostLease(vm: DesiredVm, { guest }: ObservedVm): boolean {
   return guest.lease !== undefined && guest.lease.address === undefined;
 }
 
+/** What a running VM lacks of what made it running. */
+function unwellReason(vm: DesiredVm, observed: ObservedVm): string | undefined {
+  if (hasLostLease(vm, observed)) return "waiting_for_lease";
+  const { guest } = observed;
+  if (guest?.generation !== vm.generation || !guest.attached || !guest.configured) return undefined;
+  // What it says of its network may be of a mode in which it is without one for a while.
+  const isWorkloadsOwn = guest.workload === "exited" || guest.workload === "failed" || guest.health === "unhealthy";
+  return isWorkloadsOwn ? guest.trouble : undefined;
+}
+
 /** The state of a VM and the reason for it. */
-export function vmStatus({ vm, observed, shown, ended, trouble }: StatusInput): StatusView {
+export function vmStatus({ vm, observed, shown, ended, trouble, passedLimitMs }: StatusInput): StatusView {
   if (vm.desired === "absent") {
     return { status: shown, reason: trouble === undefined ? "deleting" : `deleting: ${trouble}` };
   }
@@ -48,14 +67,21 @@ export function vmStatus({ vm, observed, shown, ended, trouble }: StatusInput): 
     return { status: shown, reason: trouble === undefined ? "stopping" : `stopping: ${trouble}` };
   }
   const own = observed.processes.some(({ generation }) => generation === vm.generation);
+  // It has gone, and its end is about to be written down: what it is now is known then.
+  if (!own && vm.startedGeneration === vm.generation) return { status: shown, reason: trouble };
   if (!own) {
     const reason = observed.processes.length > 0 ? "restarting" : undefined;
     return { status: "pending", reason: trouble ?? reason };
   }
+  const why = observed.guest?.isPaused === true ? PAUSED : SILENT;
+  const silent = isSilent(observed.guest, vm.generation, observed.nowMs) ? why : undefined;
   if (vm.runningGeneration === vm.generation) {
-    return { status: "running", reason: trouble ?? (hasLostLease(vm, observed) ? "waiting_for_lease" : undefined) };
+    return { status: "running", reason: trouble ?? silent ?? unwellReason(vm, observed) };
   }
-  return { status: "starting", reason: trouble ?? waitingFor(vm, observed) };
+  if (silent !== undefined) return { status: "starting", reason: trouble ?? silent };
+  const waitsFor = waitingFor(vm, observed);
+  const late = passedLimitMs === undefined ? waitsFor : overdueText(waitsFor, observed, passedLimitMs);
+  return { status: "starting", reason: trouble ?? late };
 }
 
 const STOPPED: StatusView = { status: "stopped", reason: undefined };

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import {
   appendFileSync,
   closeSync,
+  existsSync,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -16,7 +17,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import fc from "fast-check";
-import { archiveConsole, readTail, ROTATE_AT_BYTES, tailLines } from "./console-log.ts";
+import {
+  archiveConsole,
+  MAX_FILE_BYTES,
+  readTail,
+  ROTATE_AT_BYTES,
+  tailLines,
+  unfinishedArchive,
+} from "./console-log.ts";
 
 function scratch(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), "volant-console-"));
@@ -55,6 +63,30 @@ test("a large console moves to the archive, and its writer goes on at the start"
   assert.equal(readFileSync(path, "utf8"), "after\n");
   assert.equal(await archiveConsole(path, archive, true), true);
   assert.equal(readFileSync(archive, "utf8"), "after\n");
+});
+
+test("where a console was full, its archive says that lines are missing, and is no larger for it", async (t) => {
+  const folder = scratch(t);
+  const path = join(folder, "console");
+  const archive = join(folder, "archive");
+  writeFileSync(path, `${"y".repeat(MAX_FILE_BYTES - 4)}last`);
+  assert.equal(await archiveConsole(path, archive), true);
+  assert.equal(statSync(archive).size, MAX_FILE_BYTES);
+  assert.match(readFileSync(archive, "utf8"), /^y+last\n- volantd lines lost: the console's log was full[^\n]*\n$/);
+  writeFileSync(path, "after\n");
+  assert.equal(await archiveConsole(path, archive, true), true);
+  assert.equal(readFileSync(archive, "utf8"), "after\n");
+});
+
+test("a console that was interrupted while it moved is moved whole the next time", async (t) => {
+  const folder = scratch(t);
+  const path = join(folder, "console");
+  const archive = join(folder, "archive");
+  writeFileSync(path, `${"y".repeat(ROTATE_AT_BYTES)}last words\n`);
+  writeFileSync(unfinishedArchive(archive), "half of it");
+  assert.equal(await archiveConsole(path, archive), true);
+  assert.match(readFileSync(archive, "utf8"), /^y+last words\n$/);
+  assert.equal(existsSync(unfinishedArchive(archive)), false);
 });
 
 test("what lies in a console's place and is no file is neither read nor waited for", async (t) => {

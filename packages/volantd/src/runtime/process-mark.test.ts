@@ -47,7 +47,7 @@ test("the table shows a marked process by program, owner and installation; a dea
     const pid = child.pid as number;
     const startTicks = startTicksOf(pid);
     const scan = { installation, programs: ["sleep"], uidOf: () => process.getuid?.() ?? 0 };
-    assert.deepEqual(await scanProcesses(scan), [{ vmId: 5, generation: 3, pid, startTicks }]);
+    assert.deepEqual(await scanProcesses(scan), [{ vmId: 5, generation: 3, pid, startTicks, role: "hypervisor" }]);
     assert.deepEqual(await scanProcesses({ ...scan, programs: ["qemu-system-x86_64"] }), []);
     assert.deepEqual(await scanProcesses({ ...scan, installation: "other" }), []);
     assert.equal(isRunning({ pid, startTicks: startTicks as bigint }), true);

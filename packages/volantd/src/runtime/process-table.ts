@@ -1,7 +1,7 @@
 /** Reads the kernel's process table for hypervisors that carry an installation's mark. */
-import { readFileSync, readdirSync, statSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync, readdirSync, statSync } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { findProcessMark, isAlive, parseProcessStat, type ProcessStat } from "./process-mark.ts";
+import { findBackendMark, findProcessMark, isAlive, parseProcessStat, type ProcessStat } from "./process-mark.ts";
 import type { HypervisorProcess } from "./runtime.ts";
 
 /** Linux keeps at most that many bytes of a program's name (TASK_COMM_LEN, less the NUL). */
@@ -9,27 +9,58 @@ const COMM_BYTES = 15;
 /** Reads of /proc take microseconds each and never block: so many are done before others get their turn. */
 const BATCH = 100;
 
+/**
+ * The process ended between being listed and being read. Nothing else may pass for that: whoever can't read /proc for want of a file descriptor would take
+ * every VM for dead.
+ */
+export function hasEnded(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === "ENOENT" || code === "ESRCH";
+}
+
 function read(path: string): string | undefined {
   try {
     return readFileSync(path, "latin1");
-  } catch {
-    // The process ended between being listed and being read.
-    return undefined;
+  } catch (error) {
+    if (hasEnded(error)) return undefined;
+    throw error;
   }
 }
 
+/** Longer than any /proc/<pid>/stat: 52 fields, most of them short. */
+const STAT_BYTES = 2048;
+const statBuffer = Buffer.alloc(STAT_BYTES);
+
+/** A look reads one for each process of the host, so it is done with three system calls and no memory of its own. */
 function processStat(pid: number): ProcessStat | undefined {
-  const text = read(`/proc/${pid}/stat`);
-  return text === undefined ? undefined : parseProcessStat(text);
+  let fd: number;
+  try {
+    fd = openSync(`/proc/${pid}/stat`, "r");
+  } catch (error) {
+    if (hasEnded(error)) return undefined;
+    throw error;
+  }
+  try {
+    return parseProcessStat(statBuffer.toString("latin1", 0, readSync(fd, statBuffer, 0, STAT_BYTES, null)));
+  } catch (error) {
+    if (hasEnded(error)) return undefined;
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
 }
 
-/** Whether the process with this pid is still the one that started at `startTicks`, and no zombie. */
+/**
+ * Whether the process with this pid is still the one that started at `startTicks`, and no zombie.
+ *
+ * @throws Error when that can't be read, such as EMFILE
+ */
 export function isRunning(process: { readonly pid: number; readonly startTicks: bigint }): boolean {
   const stat = processStat(process.pid);
   return stat !== undefined && stat.startTicks === process.startTicks && isAlive(stat);
 }
 
-/** Start time of a live process in clock ticks since boot; undefined when there is none with this pid. */
+/** Start time of a live process in clock ticks since boot; undefined when there is none with this pid. @throws as {@link isRunning} */
 export function startTicksOf(pid: number): bigint | undefined {
   const stat = processStat(pid);
   return stat !== undefined && isAlive(stat) ? stat.startTicks : undefined;
@@ -41,10 +72,17 @@ export interface ProcessScan {
   readonly programs: readonly string[];
   /** Owner that a VM's process has; root, too, is believed, since a launch begins there. */
   uidOf(vmId: number): number;
+  /** Whether a process that an earlier scan found is known to live, without a look at it: reading a thousand takes tens of milliseconds. */
+  isKnownToLive?(process: HypervisorProcess): boolean;
 }
 
-/** What an earlier scan found, by pid: a process that is still the same need not be asked for its arguments again. */
-export type KnownProcesses = Map<number, HypervisorProcess>;
+/** What a marked process is: a hypervisor, or what serves the vsock device of one. */
+export interface MarkedProcess extends HypervisorProcess {
+  readonly role: "hypervisor" | "vsock_backend";
+}
+
+/** What an earlier scan found, by pid: a process that is still the same need not be asked for its arguments again, nor one that is otherwise known to live for anything. */
+export type KnownProcesses = Map<number, MarkedProcess>;
 
 /**
  * All live processes of an installation. The arguments of a process are its own word, so a mark is believed only where program and owner fit:
@@ -52,21 +90,24 @@ export type KnownProcesses = Map<number, HypervisorProcess>;
  *
  * @param known kept by the caller from one scan to the next, and brought up to date here
  */
-export async function scanProcesses(
-  scan: ProcessScan,
-  known: KnownProcesses = new Map(),
-): Promise<HypervisorProcess[]> {
+export async function scanProcesses(scan: ProcessScan, known: KnownProcesses = new Map()): Promise<MarkedProcess[]> {
   const programs = new Set(scan.programs.map((name) => name.slice(0, COMM_BYTES)));
-  const found: HypervisorProcess[] = [];
+  const found: MarkedProcess[] = [];
   let count = 0;
-  for (const entry of readdirSync("/proc")) {
+  // Off Linux no hypervisor is started, and there is no such folder to find one in.
+  const entries = process.platform === "linux" ? readdirSync("/proc") : [];
+  for (const entry of entries) {
     if (!/^[1-9]\d*$/.test(entry)) continue;
     count += 1;
     if (count % BATCH === 0) await nextTurn();
     const pid = Number(entry);
+    const before = known.get(pid);
+    if (before !== undefined && scan.isKnownToLive?.(before) === true) {
+      found.push(before);
+      continue;
+    }
     const stat = processStat(pid);
     if (stat === undefined || !programs.has(stat.comm) || !isAlive(stat)) continue;
-    const before = known.get(pid);
     const process = before?.startTicks === stat.startTicks ? before : identify(scan, pid, stat.startTicks);
     if (process !== undefined) found.push(process);
   }
@@ -75,12 +116,15 @@ export async function scanProcesses(
   return found;
 }
 
-function identify(scan: ProcessScan, pid: number, startTicks: bigint): HypervisorProcess | undefined {
-  const mark = findProcessMark(read(`/proc/${pid}/cmdline`) ?? "");
+function identify(scan: ProcessScan, pid: number, startTicks: bigint): MarkedProcess | undefined {
+  const cmdline = read(`/proc/${pid}/cmdline`) ?? "";
+  const hypervisor = findProcessMark(cmdline);
+  const mark = hypervisor ?? findBackendMark(cmdline);
   if (mark === undefined || mark.installation !== scan.installation) return undefined;
   const owner = ownerOf(pid);
   if (owner !== 0 && owner !== scan.uidOf(mark.vmId)) return undefined;
-  return { vmId: mark.vmId, generation: mark.generation, pid, startTicks };
+  const role = hypervisor === undefined ? "vsock_backend" : "hypervisor";
+  return { vmId: mark.vmId, generation: mark.generation, pid, startTicks, role };
 }
 
 function ownerOf(pid: number): number | undefined {

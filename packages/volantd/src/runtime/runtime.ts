@@ -3,6 +3,9 @@
  * what it sees running. Observation reads the kernel's process table, never a memory of what was started.
  */
 
+import type { DataTransport } from "../guest/data-link.ts";
+import type { DataChoice } from "./vsock/choice.ts";
+
 /** A kernel to boot, as `volar kernel install` laid it out. */
 export interface KernelFiles {
   readonly bzImagePath: string;
@@ -44,6 +47,8 @@ export interface RuntimeInfo {
   readonly accelerator: "kvm" | "tcg";
   /** Machine type, such as `microvm` or `q35`. */
   readonly machine: string;
+  /** How data reaches the guests of VMs that are started now. */
+  readonly data: DataChoice;
 }
 
 /** Unix sockets of one VM. */
@@ -70,23 +75,38 @@ export interface Runtime {
   sockets(vmId: number): GuestSockets;
   /** All live hypervisor processes that carry this installation's mark. Zombies don't count. */
   observe(): Promise<readonly HypervisorProcess[]>;
+  /** All live processes with this installation's mark that serve a VM's vsock device. */
+  observeBackends(): Promise<readonly HypervisorProcess[]>;
+  /**
+   * A way for data into this run of a VM, besides the link's own sockets; undefined where none is wanted. It may turn out to be of no use, and says why.
+   */
+  dataTransport(vmId: number, generation: number): DataTransport | undefined;
+  /** Whether this process may hold another VM. @throws VolantError `exhausted` */
+  checkRoom(): void;
   /** Ids of the VMs that have a runtime folder. */
   listFolders(): Promise<readonly number[]>;
   /**
    * Starts a hypervisor and resolves once its control socket answers. Repeatable: what an earlier, interrupted launch left in the
    * runtime folder is replaced.
    *
-   * @throws VolantError `not_ready` (no hypervisor, kernel missing, tap refused, …) with the hypervisor's own last words
+   * @throws VolantError `not_ready` (no hypervisor, kernel missing, tap refused, …) with the hypervisor's own last words;
+   *   `exhausted` when a limit of the host's was met (processes, descriptors, disk), so that the hypervisor was not really tried
    */
   launch(spec: LaunchSpec, signal: AbortSignal): Promise<HypervisorProcess>;
   /** Resolves when the process is gone; for processes that this volantd started and for adopted ones alike. */
   waitForExit(process: HypervisorProcess, signal: AbortSignal): Promise<void>;
+  /** Whether its processors were told to stand still, as far as it has said. */
+  isPaused(process: HypervisorProcess): boolean;
   /** Presses the virtual power button. Resolves when the hypervisor has taken the command, not when the guest is off. */
   pressPowerButton(process: HypervisorProcess): Promise<void>;
   /** SIGKILL, after checking that pid and start time still match; resolves once the process is gone. Gone already is no error. */
   kill(process: HypervisorProcess): Promise<void>;
+  /** Ends what serves the vsock device of a hypervisor that is gone; resolves once it is gone, too. Gone already is no error. */
+  endBackend(process: HypervisorProcess): Promise<void>;
   /** What is known of the end of this generation; for a VM whose process is gone. */
   exitReport(vmId: number, generation: number): Promise<ExitReport>;
+  /** The last lines of the console, control characters removed; at most 32 KiB. Of a VM that has none, none. */
+  consoleTail(vmId: number, limit: number): Promise<readonly string[]>;
   /** Removes the VM's runtime folder. Absent already is no error. */
   removeFolder(vmId: number): Promise<void>;
   /** Lets go of sockets and watchers, and leaves every VM running. */

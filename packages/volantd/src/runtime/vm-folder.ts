@@ -3,9 +3,9 @@
  * is given descriptors. So nothing that a taken-over hypervisor does can put a link or a pipe where volantd looks for a file. What is read back is still opened
  * without following links, as a second line.
  */
-import { constants, linkSync } from "node:fs";
-import { mkdir, open, readdir, rm, type FileHandle } from "node:fs/promises";
-import { createServer, type Server } from "node:net";
+import { closeSync, constants, mkdirSync, readdirSync, rmdirSync, unlinkSync } from "node:fs";
+import { open, readdir, rm, type FileHandle } from "node:fs/promises";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { VolantError } from "@volant/contract";
 import type { GuestSockets } from "./runtime.ts";
@@ -15,14 +15,17 @@ export const MAX_SOCKET_PATH_BYTES = 107;
 
 /** VM ids have at most 9 digits: see `qemu/identity.ts`. */
 const LONGEST_ID = "999999999";
-/** A socket is bound under a name of its own first: see {@link ListeningSocket}. */
-const BINDING_SUFFIX = ".new";
 
 export interface VmPaths extends GuestSockets {
   readonly folder: string;
   readonly qmp: string;
   readonly console: string;
   readonly hypervisorLog: string;
+  /** Where connections to the guest's vsock device are asked for; there only where the VM has one. */
+  readonly data: string;
+  /** Working directory of what serves that device, and its own user's. */
+  readonly vsockFolder: string;
+  readonly vsockLog: string;
 }
 
 export function vmPaths(runtimeDir: string, vmId: number): VmPaths {
@@ -35,6 +38,9 @@ export function vmPaths(runtimeDir: string, vmId: number): VmPaths {
     serial: join(folder, "serial"),
     console: join(folder, "console.log"),
     hypervisorLog: join(folder, "hypervisor.log"),
+    data: join(folder, "data"),
+    vsockFolder: join(folder, "vsock"),
+    vsockLog: join(folder, "vsock.log"),
   };
 }
 
@@ -45,7 +51,7 @@ export function exitRecordPath(paths: VmPaths, generation: number): string {
 
 /** @throws VolantError `invalid` when sockets in this runtime folder would have longer paths than a socket can have */
 export function checkRuntimeDir(runtimeDir: string): void {
-  const longest = `${join(runtimeDir, LONGEST_ID, "control")}${BINDING_SUFFIX}`;
+  const longest = join(runtimeDir, LONGEST_ID, "control");
   const excess = Buffer.byteLength(longest) - MAX_SOCKET_PATH_BYTES;
   if (excess <= 0) return;
   throw new VolantError(
@@ -57,8 +63,31 @@ export function checkRuntimeDir(runtimeDir: string): void {
 
 /** Makes a fresh folder for a VM, in place of what an earlier launch left. */
 export async function makeVmFolder(paths: VmPaths): Promise<void> {
-  await rm(paths.folder, { recursive: true, force: true });
-  await mkdir(paths.folder, { mode: 0o700, recursive: true });
+  await removeVmFolder(paths);
+  mkdirSync(paths.folder, { mode: 0o700, recursive: true });
+}
+
+/**
+ * Removes a VM's folder; absent already is no error. Where it holds files alone, that takes microseconds: a walk takes many turns of the event loop, and a
+ * thousand VMs a thousand walks. The walk is for what else there is.
+ */
+export async function removeVmFolder({ folder }: VmPaths): Promise<void> {
+  try {
+    for (const name of readdirSync(folder)) removeFile(join(folder, name));
+    rmdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Absent already is no error. */
+export function removeFile(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
 }
 
 /** Ids of the VMs that have a folder; other entries are not ours and left out. */
@@ -92,45 +121,33 @@ export async function openRegular(path: string, flags: number = constants.O_RDON
   return undefined;
 }
 
+/** The descriptor of a socket that is open. Node has no public way to tell it. */
+export function descriptorOf(socket: Socket): number {
+  const fd = (socket as unknown as { readonly _handle?: { readonly fd?: number } })._handle?.fd;
+  if (fd === undefined || fd < 0) throw new Error("this Node does not tell a socket's descriptor");
+  return fd;
+}
+
 /**
- * A listening Unix socket that is made here and used by another process. Node unlinks a socket's path when it closes its end, so the socket is bound under
- * a name for the purpose, and gets its real name as a second link.
+ * A listening Unix socket that is made here and used by another process. Nothing here accepts what comes meanwhile: who connects waits for that process, or is
+ * told that there is nobody once this end is closed without it.
  */
 export class ListeningSocket {
-  readonly #server: Server;
-  readonly #path: string;
+  /** The descriptor, to be passed on to a child. */
+  readonly fd: number;
 
   static async bind(path: string): Promise<ListeningSocket> {
-    const server = createServer();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    server.once("error", reject);
-    server.listen(path + BINDING_SUFFIX, resolve);
-    await promise;
-    return new ListeningSocket(server, path);
+    // Loaded when it is used: never off Linux.
+    const { listenUnix } = await import("@volant/netlink");
+    return new ListeningSocket(listenUnix(path));
   }
 
-  private constructor(server: Server, path: string) {
-    this.#server = server;
-    this.#path = path;
-  }
-
-  /** The descriptor, to be passed on in a child's `stdio`. Node has no public way to tell it. */
-  get fd(): number {
-    const fd = (this.#server as unknown as { readonly _handle?: { readonly fd?: number } })._handle?.fd;
-    if (fd === undefined || fd < 0) throw new Error("this Node does not tell a listening socket's descriptor");
-    return fd;
-  }
-
-  /**
-   * Gives the socket its name. From now until {@link close} a client could be answered by this process: call both, and what passes the descriptor on,
-   * within one turn of the event loop.
-   */
-  publish(): void {
-    linkSync(this.#path + BINDING_SUFFIX, this.#path);
+  private constructor(fd: number) {
+    this.fd = fd;
   }
 
   /** Lets go of the descriptor. The socket lives on in the process that has it. */
   close(): void {
-    this.#server.close();
+    closeSync(this.fd);
   }
 }

@@ -8,6 +8,7 @@ import type {
   ObservedVm,
   Shutdown,
 } from "../plan/observed.ts";
+import { asSeen, type SeenPolicy } from "../plan/policy.ts";
 import type { Step } from "../plan/step.ts";
 
 export interface ModelState {
@@ -16,9 +17,12 @@ export interface ModelState {
   bridge: "up" | "down" | "missing" | "not_a_bridge";
   managed: boolean;
   processes: HypervisorProcess[];
+  backends: HypervisorProcess[];
   taps: ObservedTap[];
   foreignTap: boolean;
   neighbours: ObservedNeighbour[];
+  /** The entry of the VM's tap. */
+  policy: SeenPolicy | "damaged" | undefined;
   folder: boolean;
   guest: ObservedGuest | undefined;
   shutdowns: Shutdown[];
@@ -35,9 +39,11 @@ export function observeModel(state: ModelState): ObservedVm {
       ? { managed: true, bridge: state.bridge, bridgeName: "vbr0", addressed: state.bridge === "up" }
       : { managed: false },
     processes: [...state.processes],
+    backends: [...state.backends],
     taps: [...state.taps],
     foreignTap: state.foreignTap,
     neighbours: [...state.neighbours],
+    policy: { usable: true, intact: true, entry: state.policy },
     folder: state.folder,
     guest: state.guest,
     shutdowns: [...state.shutdowns],
@@ -60,7 +66,17 @@ export function executeOnModel(state: ModelState, step: Step): void {
       if (state.bridge !== "down") throw new Error("the bridge is not down");
       state.bridge = "up";
       return;
+    case "put_policy":
+      state.policy = asSeen(step.policy);
+      return;
+    case "remove_policy":
+      if (state.taps.length > 0) throw new Error("a tap was let go of before it was gone");
+      state.policy = undefined;
+      return;
     case "create_tap":
+      if (step.guarded === true && (state.policy === undefined || state.policy === "damaged")) {
+        throw new Error("a tap came before its policy");
+      }
       if (state.bridge !== "up") throw new Error("no bridge to join");
       if (state.foreignTap || state.taps.some(({ name }) => name === step.name)) throw new Error("the name is taken");
       state.taps.push({
@@ -69,11 +85,14 @@ export function executeOnModel(state: ModelState, step: Step): void {
         up: true,
         attached: true,
         usable: true,
+        guarded: step.guarded === true,
         owner: step.uid,
       });
       return;
     case "repair_tap":
-      state.taps = state.taps.map((tap) => (tap.index === step.tap.index ? { ...tap, up: true, attached: true } : tap));
+      state.taps = state.taps.map((tap) =>
+        tap.index === step.tap.index ? { ...tap, up: true, attached: true, guarded: step.guarded === true } : tap,
+      );
       return;
     case "delete_tap":
       if (state.processes.length > 0) throw new Error("a tap was taken from under a hypervisor");
@@ -96,6 +115,7 @@ export function executeOnModel(state: ModelState, step: Step): void {
         pid: state.nextId++,
         startTicks: BigInt(state.nextId),
       });
+      state.backends.push({ vmId: 1, generation: step.generation, pid: state.nextId++, startTicks: 1n });
       state.folder = true;
       return;
     case "record_started":
@@ -132,6 +152,12 @@ export function executeOnModel(state: ModelState, step: Step): void {
     case "kill":
       endProcess(state, step.process);
       return;
+    case "end_backend":
+      if (state.processes.some(({ generation }) => generation === step.process.generation)) {
+        throw new Error("a vsock device was taken from under a hypervisor");
+      }
+      state.backends = state.backends.filter(({ pid }) => pid !== step.process.pid);
+      return;
     case "record_end":
       patchVm(state, { endedGeneration: step.generation });
       state.endedStatus = "crashed";
@@ -139,6 +165,21 @@ export function executeOnModel(state: ModelState, step: Step): void {
     case "record_stopped":
       patchVm(state, { endedGeneration: step.generation });
       state.endedStatus = "stopped";
+      return;
+    case "record_hang":
+      patchVm(state, { endedGeneration: step.generation });
+      state.endedStatus = "crashed";
+      return;
+    case "schedule_restart":
+      patchVm(state, { restart: { dueAtMs: state.nowMs + 1000 } });
+      return;
+    case "restart":
+      if (state.vm?.generation !== step.generation) throw new Error("a restart of another generation");
+      if (state.processes.length > 0) throw new Error("a restart beside a hypervisor");
+      patchVm(state, { generation: step.generation + 1, restart: undefined });
+      return;
+    case "forget_failures":
+      patchVm(state, { steadyAtMs: undefined });
       return;
     case "remove_folder":
       if (state.processes.length > 0) throw new Error("a folder was taken from under a hypervisor");

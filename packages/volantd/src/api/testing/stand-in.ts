@@ -3,19 +3,50 @@
  */
 import { createHash } from "node:crypto";
 import { connect } from "node:net";
-import { PassThrough, type Duplex } from "node:stream";
+import { DatabaseSync } from "node:sqlite";
+import { Readable, type Duplex } from "node:stream";
 import {
   VolantError,
   type CreateVmRequest,
   type Manifest,
   type Plugin,
   type Vm,
+  type VmConfigState,
+  type VmConfigVersion,
   type VmEvent,
+  type VmLogLine,
+  type VmTraffic,
   type VmStatus,
 } from "@volant/contract";
-import type { EventFeed, NumberedEvent, UseCases, VmFilter } from "../../engine/use-cases.ts";
+import { KeyService } from "../../engine/key-service.ts";
+import { ApiKeys } from "../../store/api-keys.ts";
+import { migrate } from "../../store/migrations.ts";
+import { isSince, isWanted } from "../../engine/event-filter.ts";
+import { ConsoleService } from "../../engine/console-service.ts";
+import { SharedSerials } from "../../guest/shared-serial.ts";
+import { VfioService } from "../../engine/vfio-service.ts";
+import { WorkloadService } from "../../engine/workload-service.ts";
+import type {
+  EventFeed,
+  EventFilter,
+  EventListOptions,
+  EventSubscription,
+  NumberedEvent,
+  ReachUseCases,
+  StoredLogLine,
+  SubscribeOptions,
+  UseCases,
+  VmFilter,
+} from "../../engine/use-cases.ts";
+import { PciSysfs } from "@volant/host";
+import { createStandInArtifacts } from "./stand-in-artifacts.ts";
+import { createStandInExec } from "./stand-in-exec.ts";
+import { createStandInDeployments, type StandInDeployments } from "./stand-in-deployments.ts";
 
 const EPOCH = "2026-01-01T00:00:00.000Z";
+
+/** What is backed up. */
+const BACKUP = Buffer.from("SQLite format 3\0 and so on");
 
 export class StandInFeed implements EventFeed {
   readonly #events: NumberedEvent[] = [];
@@ -31,13 +62,32 @@ export class StandInFeed implements EventFeed {
     for (const wake of this.#waiting) wake();
   }
 
-  async *subscribe({ afterId, signal }: { afterId?: number; signal: AbortSignal }): AsyncGenerator<NumberedEvent> {
-    let next = afterId ?? this.#events.length;
+  subscribe({ afterId, filter = {}, signal }: SubscribeOptions): EventSubscription {
+    const live = filter.sinceMs === undefined ? this.#events.length : 0;
+    const events = this.#read(afterId ?? live, filter, signal);
+    const kept = this.#events;
+    return {
+      [Symbol.asyncIterator]: () => events,
+      get position() {
+        return kept.length;
+      },
+    };
+  }
+
+  list({ filter = {}, after = 0, before = Number.MAX_SAFE_INTEGER, limit }: EventListOptions): NumberedEvent[] {
+    const found = this.#events.filter(
+      ({ id, event }) => id > after && id < before && isWanted(filter, event) && isSince(filter, event),
+    );
+    return found.toReversed().slice(0, limit);
+  }
+
+  async *#read(from: number, filter: EventFilter, signal: AbortSignal): AsyncGenerator<NumberedEvent> {
+    let next = from;
     while (!signal.aborted) {
       const event = this.#events[next];
       if (event !== undefined) {
         next += 1;
-        yield event;
+        if (isWanted(filter, event.event)) yield event;
         continue;
       }
       await new Promise<void>((resolve) => {
@@ -83,14 +133,30 @@ function newVm(id: number, request: CreateVmRequest): Vm {
 export interface StandIn {
   readonly useCases: UseCases;
   readonly feed: StandInFeed;
+  readonly deployments: StandInDeployments;
   /** Contents by checksum. */
   readonly images: Map<string, Buffer>;
   /** Ports of this machine on which workloads listen, by the name of their VM. */
   readonly workloads: Map<string, number>;
+  /** Paths of serial consoles' sockets, by the id of their VM. */
+  readonly serials: Map<number, string>;
+  /** What was written into guests, by path; reading a path gives it back. */
+  readonly guestFiles: Map<string, Buffer>;
+  /** What workloads have printed. A line's cursor is 16 zeros, `-` and its number. */
+  readonly logLines: VmLogLine[];
   /** Moves a VM and publishes the event. */
   move(name: string, status: VmStatus, reason?: string): void;
   /** The next call of any VM use case throws this. */
   failNext(error: unknown): void;
+  /** What is waited for before an answer may promise anything from now on. */
+  settleWith(work: () => Promise<void>): void;
+}
+
+/** The store's own, on a database that nothing is left of. */
+function keysInMemory(): ApiKeys {
+  const database = new DatabaseSync(":memory:");
+  migrate(database, ":memory:");
+  return new ApiKeys({ database, now: () => new Date(), transaction: (work) => work() });
 }
 
 /** Ports of a guest are this machine's. */
@@ -103,13 +169,31 @@ function dial(port: number): Promise<Duplex> {
   });
 }
 
+function trafficAfter(seconds: number): VmTraffic {
+  return { rx_bytes: seconds * 2048, tx_bytes: seconds * 1024, rx_packets: seconds * 2, tx_packets: seconds };
+}
+
 /** A fresh stand-in with nothing in it. */
 export function createStandIn(): StandIn {
+  let settle = async (): Promise<void> => {};
   const vms = new Map<string, Vm>();
   const plugins = new Map<string, Plugin>();
   const images = new Map<string, Buffer>();
   const workloads = new Map<string, number>();
+  const serials = new Map<number, string>();
+  /** What was made by requests with an `Idempotency-Key`. */
+  const keyed = new Map<string, Vm>();
+  const configs = new Map<string, readonly VmConfigVersion[]>();
+  const guestFiles = new Map<string, Buffer>();
+  const logLines: VmLogLine[] = [];
   const feed = new StandInFeed();
+  const deployments = createStandInDeployments(
+    EPOCH,
+    (event) => feed.publish(event),
+    (name) => vms.has(name),
+  );
+  /** How often VMs' use was read: each time a second has passed, and each VM has used a tenth of a core for each number of its id. */
+  let readings = 0;
   let lastId = 0;
   let failure: { readonly error: unknown } | undefined;
 
@@ -124,6 +208,14 @@ export function createStandIn(): StandIn {
     vms.set(name, vm);
     feed.publish({ type, name, status, timestamp: EPOCH, ...(reason === undefined ? {} : { reason }) });
     return vm;
+  }
+  function history(name: string): readonly VmConfigVersion[] {
+    present(vms, "VM", name);
+    return configs.get(name) ?? [];
+  }
+  function configOf(name: string, latest: VmConfigVersion | undefined): VmConfigState {
+    const { version, updated_at, config } = latest ?? { version: 1, updated_at: EPOCH, config: {} };
+    return { version, updated_at, config, pending: present(vms, "VM", name).status === "running" };
   }
   function select(filter: VmFilter): Vm[] {
     return [...vms.values()].filter(
@@ -141,17 +233,61 @@ export function createStandIn(): StandIn {
     crashed: "VM_CRASHED",
   } as const;
 
+  const reach: ReachUseCases = {
+    workload(name) {
+      present(vms, "VM", name);
+      const port = workloads.get(name);
+      if (port === undefined) throw new VolantError("guest_unreachable", `the agent of VM "${name}" is not connected`);
+      return { authority: "workload.example:80", connect: () => dial(port) };
+    },
+    async forward(name, port) {
+      present(vms, "VM", name);
+      return dial(port);
+    },
+    async exec(name) {
+      present(vms, "VM", name);
+      return createStandInExec();
+    },
+    async agentHealth(name) {
+      present(vms, "VM", name);
+    },
+  };
+  const none = { name: "none", version: "1", resources: { cpu_cores: 1, memory_mb: 1 }, workload: {} };
+  const vmRecord = (vm: Vm) => ({
+    spec: { name: vm.name, plugin: vm.plugin, manifest: plugins.get(vm.plugin)?.manifest ?? none },
+  });
   const useCases: UseCases = {
+    keys: new KeyService({ keys: keysInMemory(), now: () => new Date(), onError: () => {} }),
+    // Nothing here outlives a power failure.
+    backups: { backup: async () => ({ sizeBytes: BACKUP.length, content: Readable.from([BACKUP]) }) },
+    durability: { settled: () => settle() },
     vms: {
-      async create(request) {
+      async create(request, key) {
         failing();
+        const before = key === undefined ? undefined : keyed.get(key);
+        if (before !== undefined) return before;
         if (vms.has(request.name)) throw new VolantError("exists", `a VM "${request.name}" exists already`);
         if (request.plugin !== undefined) present(plugins, "plugin", request.plugin);
         const vm = newVm((lastId += 1), request);
         vms.set(vm.name, vm);
+        if (key !== undefined) keyed.set(key, vm);
+        configs.set(vm.name, [{ id: 1, version: 1, updated_at: EPOCH, config: request.config ?? {} }]);
         feed.publish({ type: "VM_CREATED", name: vm.name, status: vm.status, timestamp: EPOCH });
         return vm;
       },
+      async wait(name, goal, { timeoutMs, signal }) {
+        present(vms, "VM", name);
+        if (goal === "settled") return true;
+        if (timeoutMs === 0) return false;
+        // A test moves the VM: an event says so.
+        const late = AbortSignal.timeout(timeoutMs);
+        const ended = signal === undefined ? late : AbortSignal.any([signal, late]);
+        for await (const _ of feed.subscribe({ afterId: 0, signal: ended })) {
+          if (["running", "crashed"].includes(present(vms, "VM", name).status)) return true;
+        }
+        return false;
+      },
+      refresh: async () => {},
       list(filter) {
         failing();
         const found = select(filter);
@@ -159,8 +295,9 @@ export function createStandIn(): StandIn {
         return { vms: found.slice(offset, offset + limit), total: found.length };
       },
       get: (name) => present(vms, "VM", name),
-      async delete(name) {
+      async delete(name, patience) {
         failing();
+        if (patience?.timeoutMs === 0) throw new VolantError("timeout", `VM "${name}" is not gone yet`);
         present(vms, "VM", name);
         vms.delete(name);
         feed.publish({ type: "VM_DELETED", name, timestamp: EPOCH });
@@ -171,27 +308,85 @@ export function createStandIn(): StandIn {
         }
         return change(name, "pending", "VM_UPDATED");
       },
-      stop: async (name) => change(name, "stopped", "VM_STOPPED"),
+      async stop(name, patience) {
+        // Whoever has no time at all sees it stop later.
+        if (patience?.timeoutMs === 0) throw new VolantError("timeout", `VM "${name}" does not stop`);
+        return change(name, "stopped", "VM_STOPPED");
+      },
       restart: async (name) => change(name, "pending", "VM_UPDATED"),
     },
-    reach: {
-      workload(name) {
-        present(vms, "VM", name);
-        const port = workloads.get(name);
-        if (port === undefined)
-          throw new VolantError("guest_unreachable", `the agent of VM "${name}" is not connected`);
-        return { authority: "workload.example:80", connect: () => dial(port) };
+    deployments: deployments.useCases,
+    configs: {
+      get: (name) => configOf(name, history(name)[0]),
+      async patch(name, patch) {
+        failing();
+        const [latest] = history(name);
+        const given = Object.fromEntries(Object.entries(patch).filter(([, value]) => value !== null));
+        const version = (latest?.version ?? 0) + 1;
+        const written = { id: version, version, updated_at: EPOCH, config: { ...latest?.config, ...given } };
+        configs.set(name, [written, ...history(name)]);
+        return configOf(name, written);
       },
-      async forward(name, port) {
-        present(vms, "VM", name);
-        return dial(port);
+      history: (name, limit = 100) => history(name).slice(0, limit),
+    },
+    reach,
+    consoles: new ConsoleService({
+      serials: new SharedSerials(),
+      store: {
+        findVm: (name) => {
+          const vm = vms.get(name);
+          return vm && ({ id: vm.id, status: vm.status } as never);
+        },
       },
-      async exec(name) {
-        present(vms, "VM", name);
-        return new PassThrough();
+      runtime: { sockets: (id) => ({ control: "", stream: "", serial: serials.get(id) ?? "/dev/null/none" }) },
+    }),
+    // The real thing, over what there is of VMs here.
+    workloads: new WorkloadService({
+      reach,
+      store: {
+        findVm: (name) => {
+          const vm = vms.get(name);
+          return vm === undefined ? undefined : (vmRecord(vm) as never);
+        },
+        findPlugin: (name) => plugins.get(name) as never,
+        listVms: (filter) => {
+          const found = select(filter);
+          return { vms: found.map(vmRecord) as never, total: found.length };
+        },
       },
-      async agentHealth(name) {
+    }),
+    files: {
+      async read(name, path) {
         present(vms, "VM", name);
+        const content = guestFiles.get(path);
+        if (content === undefined) throw new VolantError("not_found", `the guest has no file or directory ${path}`);
+        return Readable.from([content]);
+      },
+      async write(name, { path, content }) {
+        present(vms, "VM", name);
+        if (path === "/full") throw new VolantError("exhausted", "no space is left in the guest for /full");
+        const bytes = Buffer.concat(await content.toArray());
+        guestFiles.set(path, bytes);
+        return { files: 1, bytes: bytes.length, left_out: 0 };
+      },
+    },
+    logs: {
+      read(name, { tail, after, follow, signal }) {
+        present(vms, "VM", name);
+        return (async function* (): AsyncGenerator<StoredLogLine> {
+          const first = after === undefined ? 0 : Number(after.split("-")[1]);
+          const start = tail === undefined ? first : Math.max(0, logLines.length - tail);
+          for (const [index, line] of logLines.entries()) {
+            if (index >= start) yield { line, cursor: `${"0".repeat(16)}-${index + 1}` };
+          }
+          if (follow && !signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        })();
+      },
+    },
+    consoleLogs: {
+      async tail(name, lines = 100) {
+        present(vms, "VM", name);
+        return ["Linux version 6.1", "the workload has started"].slice(-lines);
       },
     },
     plugins: {
@@ -233,6 +428,7 @@ export function createStandIn(): StandIn {
         plugins.delete(name);
       },
     },
+    artifacts: createStandInArtifacts(EPOCH, plugins, images),
     images: {
       has: async (checksum) => images.has(checksum),
       async put(checksum, content) {
@@ -243,6 +439,10 @@ export function createStandIn(): StandIn {
         images.set(checksum, bytes);
       },
     },
+    readiness: { check: async () => {} },
+    metrics: { metrics: async () => "volant_vms 0\n" },
+    // A host without any PCI device.
+    vfio: new VfioService(new PciSysfs({ root: "/nonexistent" })),
     system: {
       info: () => ({
         status: "ok",
@@ -254,6 +454,8 @@ export function createStandIn(): StandIn {
         subnet: "192.168.127.0/24",
         installation: "0123abcd",
         hypervisor: { name: "none", version: "0", accelerator: "tcg" },
+        network: "bridge",
+        transport: { data: "virtio-serial", wanted: "off", reason: "VOLANT_VSOCK is off" },
       }),
       summary: () => ({
         total_vms: vms.size,
@@ -269,14 +471,39 @@ export function createStandIn(): StandIn {
         plugins: [...plugins.values()].map(({ name, version, enabled }) => ({ name, version, enabled })),
       }),
     },
+    usage: {
+      async read() {
+        readings += 1;
+        const running = [...vms.values()].filter(({ status }) => status === "running");
+        return {
+          taken_at: EPOCH,
+          clock_ms: readings * 1000,
+          vms: running.map(({ id, name, cpu_cores, memory_mb, network }) => ({
+            id,
+            name,
+            pid: 1000 + id,
+            cpu_ms: readings * 100 * id,
+            memory_bytes: id * 1024 * 1024,
+            cpu_cores,
+            memory_mb,
+            ...(network.mode === "vsock" ? {} : { network: trafficAfter(readings) }),
+          })),
+        };
+      },
+    },
     events: feed,
   };
   return {
     useCases,
     feed,
+    deployments,
     images,
     workloads,
+    serials,
+    guestFiles,
+    logLines,
     move: (name, status, reason) => void change(name, status, eventOf[status], reason),
     failNext: (error) => (failure = { error }),
+    settleWith: (work) => (settle = work),
   };
 }

@@ -94,16 +94,16 @@ test("a command line that the kernel would cut is refused with its length", () =
   );
 });
 
-test("a microvm under TCG is told the counter's rate, and no other machine is", () => {
+test("an emulated guest is told the counter's rate where that is known, and no other is", () => {
   assert.match(kernelCmdline(microvm, ""), / pci=off tsc_early_khz=2400000$/);
+  assert.match(kernelCmdline({ ...q35, tscKhz: 2_400_000 }, ""), / no_timer_check tsc_early_khz=2400000$/);
   assert.doesNotMatch(kernelCmdline({ accelerator: "kvm", machine: "microvm", tscKhz: 1 }, ""), /tsc_early_khz/);
   assert.doesNotMatch(kernelCmdline(q35, ""), /tsc_early_khz|pci=off/);
 });
 
-test("without the counter's rate an emulated guest gets the machine that never hung", () => {
-  assert.equal(chooseMachine({ accelerator: "tcg", tscKhz: 1 }), "microvm");
-  assert.equal(chooseMachine({ accelerator: "tcg" }), "q35");
-  assert.equal(chooseMachine({ accelerator: "kvm" }), "microvm");
+test("an emulated guest gets the machine that has a timer besides the processor's own", () => {
+  assert.equal(chooseMachine("tcg"), "q35");
+  assert.equal(chooseMachine("kvm"), "microvm");
 });
 
 test("a machine has the devices of its bus, and no network where the guest has none", () => {
@@ -114,6 +114,20 @@ test("a machine has the devices of its bus, and no network where the guest has n
   assert.match(pci, /virtio-net-pci,netdev=net0,mac=02:00:00:00:00:07,romfile=/);
   const { network: _, ...rest } = spec();
   assert.doesNotMatch(qemuArguments("abc", rest, q35).join(" "), /netdev|virtio-net/);
+});
+
+test("a vsock device has its bus's driver, its backend by descriptor, and shared memory of the guest's size, on either machine", () => {
+  for (const [facts, driver] of [
+    [microvm, "vhost-user-vsock-device"],
+    [q35, "vhost-user-vsock-pci"],
+  ] as const) {
+    const args = qemuArguments("abc", spec(), facts, true).join(" ");
+    assert.match(args, new RegExp(`-machine ${facts.machine},memory-backend=memory `));
+    assert.match(args, /-object memory-backend-file,id=memory,size=128M,share=on,mem-path=\/proc\/self\/fd\/11 /);
+    assert.match(args, new RegExp(`-chardev socket,id=vsock,fd=12 -device ${driver},chardev=vsock$`));
+    assert.doesNotMatch(args, /reconnect/);
+    assert.doesNotMatch(qemuArguments("abc", spec(), facts).join(" "), /memory-backend|vsock/);
+  }
 });
 
 test("the mark can be read from the whole chain's arguments, and every privilege is dropped", () => {
@@ -134,5 +148,5 @@ test("the mark can be read from the whole chain's arguments, and every privilege
 });
 
 test("descriptors are numbered without gaps, so that they can be given in order", () => {
-  assert.deepEqual(Object.values(FD), [3, 4, 5, 6, 7, 8, 9, 10]);
+  assert.deepEqual(Object.values(FD), [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
 });

@@ -81,7 +81,7 @@ test("each VM's hypervisor has a user of its own, in a range that nobody else us
 });
 
 test("a runtime folder is taken exactly as long as its longest socket path fits", () => {
-  const room = MAX_SOCKET_PATH_BYTES - `/${vmPaths("", 999_999_999).control}.new`.length - 1;
+  const room = MAX_SOCKET_PATH_BYTES - `/${vmPaths("", 999_999_999).control}`.length - 1;
   const path = `/${"a".repeat(room)}`;
   checkRuntimeDir(path);
   assert.throws(() => checkRuntimeDir(`${path}a`), /too long a path for the sockets in it, by 1 bytes/);

@@ -1,15 +1,18 @@
 /** Starts a hypervisor: opens all that it may use, and hands it over to a process that has given up every privilege. */
-import { spawn, type ChildProcess } from "node:child_process";
-import { closeSync, constants, fstatSync, openSync, writeFileSync } from "node:fs";
+import { accessSync, closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync, writeFileSync } from "node:fs";
+import type { Socket } from "node:net";
+import { join } from "node:path";
 import { VolantError } from "@volant/contract";
-import { closeTap, openTap } from "@volant/netlink";
 import type { LaunchSpec } from "../runtime.ts";
-import { ListeningSocket, type VmPaths } from "../vm-folder.ts";
-import { confinedCommand, type Confinement } from "./argv.ts";
+import { descriptorOf, ListeningSocket, type VmPaths } from "../vm-folder.ts";
+import { confinedCommand, type Confinement, IGNORED_SIGNALS } from "./argv.ts";
+import { closeTap, openTapFor } from "./tap.ts";
 
 /** The guest is more likely to be what the kernel ends when memory runs out than what serves all guests (proc_pid_oom_score_adj(5)). */
 const OOM_SCORE_ADJ = 200;
-/** Where setpriv, env and prlimit are looked for. */
+/** An empty standard input. */
+const NOTHING = "/dev/null";
+/** Where setpriv and prlimit are looked for. */
 export const SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 export interface HypervisorStart {
@@ -19,47 +22,105 @@ export interface HypervisorStart {
   readonly confinement: Confinement;
   readonly program: string;
   readonly args: readonly string[];
+  /** Connected to the backend of its vsock device, where it has one. Closed here, too. */
+  readonly vsock?: Socket | undefined;
 }
 
-/** Starts the exec chain that ends in QEMU. Everything that the process is given is closed here again, whatever happens. */
-export async function startHypervisor(start: HypervisorStart): Promise<ChildProcess> {
+/**
+ * Starts the exec chain that ends in QEMU, and gives its pid: a child of this process, to be collected when it ends. Everything that the process is given is
+ * closed here again, whatever happens.
+ *
+ * @throws VolantError `not_supported` off Linux: what confines a hypervisor is Linux's own
+ */
+export async function startHypervisor(start: HypervisorStart): Promise<number> {
+  if (process.platform !== "linux") {
+    throw new VolantError("not_supported", `VMs run on Linux hosts only so far, and this is ${process.platform}`);
+  }
+  // Loaded when it is used: never off Linux.
+  const { startChild } = await import("@volant/netlink");
   const { spec, paths } = start;
   const { elfPath, bzImagePath } = spec.kernel;
   const descriptors: number[] = [];
   const sockets: ListeningSocket[] = [];
+  const { vsock } = start;
   let tap: number | undefined;
+  const opened = (fd: number): number => {
+    descriptors.push(fd);
+    return fd;
+  };
   const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_EXCL;
   try {
-    descriptors.push(openImage(elfPath ?? bzImagePath, "kernel", "run: volar kernel install"));
-    descriptors.push(openImage(spec.initrdPath, "boot image"));
-    descriptors.push(openSync(paths.console, append, 0o600));
-    const log = openSync(paths.hypervisorLog, append, 0o600);
-    descriptors.push(log);
+    const files = [
+      opened(openImage(elfPath ?? bzImagePath, "kernel", "run: volar kernel install")),
+      opened(openImage(spec.initrdPath, "boot image")),
+      opened(openSync(paths.console, append, 0o600)),
+    ];
+    const log = opened(openSync(paths.hypervisorLog, append, 0o600));
+    const nothing = opened(openSync(NOTHING, constants.O_RDONLY));
     for (const path of [paths.qmp, paths.control, paths.stream, paths.serial]) {
       sockets.push(await ListeningSocket.bind(path));
     }
-    if (spec.network !== undefined) tap = openTapFor(spec.name, spec.network.tap);
+    if (spec.network !== undefined) tap = await openTapFor(spec.name, spec.network.tap);
     const [command, ...rest] = confinedCommand(start.confinement, start.program, start.args) as [string, ...string[]];
-    const given = [
-      ...descriptors.slice(0, 3),
-      ...sockets.map((socket) => socket.fd),
-      ...(tap === undefined ? [] : [tap]),
-    ];
-    for (const socket of sockets) socket.publish();
-    const child = spawn(command, rest, {
-      cwd: "/",
-      detached: true,
+    const pid = await startChild({
+      path: programPath(command),
+      args: [command, ...rest],
       env: { PATH: SEARCH_PATH, LC_ALL: "C" },
-      stdio: ["ignore", log, log, ...given],
+      workingDirectory: "/",
+      ownSession: true,
+      ignoredSignals: IGNORED_SIGNALS,
+      files: [
+        nothing,
+        log,
+        log,
+        ...files,
+        ...sockets.map((socket) => socket.fd),
+        ...(tap !== undefined ? [tap] : vsock === undefined ? [] : [nothing]),
+        ...(vsock === undefined ? [] : [await openMemory(start, descriptors), descriptorOf(vsock)]),
+      ],
+    }).catch((error: unknown) => {
+      throw startFailure(error, command);
     });
-    if (child.pid === undefined) throw await spawnFailure(child, command);
-    protectFromOom(child.pid);
-    return child;
+    protectFromOom(pid);
+    return pid;
   } finally {
     for (const socket of sockets) socket.close();
+    vsock?.destroy();
     for (const fd of descriptors) closeSync(fd);
     if (tap !== undefined) await closeTap(tap);
   }
+}
+
+const programPaths = new Map<string, string>();
+
+/** Where a program of the exec chain is. One that is nowhere is looked for again each time. */
+function programPath(name: string): string {
+  const known = programPaths.get(name);
+  if (known !== undefined) return known;
+  for (const folder of SEARCH_PATH.split(":")) {
+    const path = join(folder, name);
+    try {
+      accessSync(path, constants.X_OK);
+      programPaths.set(name, path);
+      return path;
+    } catch {
+      // Not in this folder.
+    }
+  }
+  throw new VolantError("not_ready", `the program ${name} is missing`, {
+    hint: "apt-get install util-linux coreutils",
+  });
+}
+
+/** The guest's memory, for a hypervisor that shares it. It opens it anew, so it has to be its user's. */
+async function openMemory({ spec, confinement }: HypervisorStart, opened: number[]): Promise<number> {
+  // Loaded when it is used: never off Linux.
+  const { createMemoryFile } = await import("@volant/netlink");
+  const fd = createMemoryFile(`volant-vm-${spec.vmId}`, spec.memoryMib * 1024 * 1024);
+  opened.push(fd);
+  fchmodSync(fd, 0o600);
+  fchownSync(fd, confinement.uid, confinement.gid);
+  return fd;
 }
 
 /** Opens a file that the hypervisor will open anew under a user of its own: that user must be allowed to. */
@@ -82,27 +143,17 @@ function openImage(path: string, what: string, hint?: string): number {
   });
 }
 
-function openTapFor(name: string, tap: string): number {
-  try {
-    return openTap(tap);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new VolantError("not_ready", `the tap ${tap} of VM ${name} can't be opened: ${why}`, { cause: error });
-  }
+/** Why a child did not come to be. */
+function startFailure(error: unknown, command: string): unknown {
+  if (!(error instanceof Error) || error.name !== "NetlinkError") return error;
+  // It may have moved since it was found.
+  programPaths.delete(command);
+  const { code } = error as NodeJS.ErrnoException;
+  return new VolantError("not_ready", `${command} can't be started (${code})`, { cause: error });
 }
 
-/** Why a child did not come to be: Node tells in an event, a moment after. */
-async function spawnFailure(child: ChildProcess, command: string): Promise<VolantError> {
-  const error = await new Promise<NodeJS.ErrnoException>((tell) => child.once("error", tell));
-  const missing = error.code === "ENOENT";
-  const message = missing ? `the program ${command} is missing` : `${command} can't be started (${error.code})`;
-  return new VolantError("not_ready", message, {
-    cause: error,
-    ...(missing ? { hint: "apt-get install util-linux coreutils" } : {}),
-  });
-}
-
-function protectFromOom(pid: number): void {
+/** Lets the kernel choose this process before others when memory runs out. */
+export function protectFromOom(pid: number): void {
   try {
     writeFileSync(`/proc/${pid}/oom_score_adj`, String(OOM_SCORE_ADJ));
   } catch {

@@ -2,12 +2,14 @@
  * Watches one hypervisor process until it ends: holds the connection to its control socket, and asks the kernel when that breaks. The same for a process
  * that this volantd started and for one that it found.
  */
-import type { ChildProcess } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
 import { isRunning } from "../process-table.ts";
 import type { HypervisorProcess } from "../runtime.ts";
 import type { ExitRecord } from "./exit-report.ts";
-import { QmpClient } from "./qmp.ts";
+import type { OwnChild } from "./own-child.ts";
+import type { Slots } from "../../slots.ts";
+import { RunState } from "../vsock/run-state.ts";
+import { QmpClient, type QmpEvent } from "./qmp.ts";
 import { QmpError } from "./qmp-codec.ts";
 
 /** How often the kernel is asked about a process whose end nothing else would tell. */
@@ -21,7 +23,9 @@ export interface WatchOptions {
   readonly process: HypervisorProcess;
   readonly qmpPath: string;
   /** Where the process is a child of this one. */
-  readonly child?: ChildProcess;
+  readonly child?: OwnChild;
+  /** Where many processes are found at once: connecting takes its turn, since its time-out would pass while this process is busy with the others. */
+  readonly turns?: Slots;
   /** Called once, when the process has ended; not after {@link Watch.close}. */
   readonly onEnd: (record: ExitRecord) => void;
 }
@@ -39,14 +43,15 @@ async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T
   }
 }
 
-/** Resolves when a child has been collected, now or later. */
-export async function childExit(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  await new Promise<void>((tell) => child.once("exit", () => tell()));
+/** From QMP's StatusInfo (QEMU, qapi/run-state.json). */
+function isPaused(status: unknown): boolean {
+  return typeof status === "object" && status !== null && "running" in status && status.running === false;
 }
 
 export class Watch {
   readonly process: HypervisorProcess;
+  /** Whether its processors run, as far as it has said. */
+  readonly run = new RunState();
   readonly #options: WatchOptions;
   readonly #ended = Promise.withResolvers<void>();
   readonly #closing = new AbortController();
@@ -83,6 +88,10 @@ export class Watch {
     return await orAborted(client.execute(command), signal);
   }
 
+  get isConnected(): boolean {
+    return this.#client !== undefined;
+  }
+
   /** Stops watching; the process goes on. */
   close(): void {
     this.#closing.abort(new Error("the runtime is closed"));
@@ -92,36 +101,50 @@ export class Watch {
 
   async #run(): Promise<void> {
     const signal = this.#closing.signal;
-    const { child } = this.#options;
-    const gone = child === undefined ? new Promise<void>(() => {}) : childExit(child);
     let pollMs = FIRST_POLL_MS;
-    while (isRunning(this.process)) {
+    while (!this.#isGone()) {
       const client = await this.#connect();
       if (signal.aborted) return client?.close();
       if (client !== undefined) {
         pollMs = FIRST_POLL_MS;
-        await Promise.race([client.closed, gone]);
+        await client.closed;
       }
       if (signal.aborted) return;
-      if (!isRunning(this.process)) break;
-      await Promise.race([delay(pollMs, undefined, { ref: false }), gone]);
+      if (this.#isGone()) break;
+      await delay(pollMs, undefined, { ref: false });
       pollMs = Math.min(pollMs * 2, POLL_INTERVAL_MS);
       if (signal.aborted) return;
     }
     await this.#finish();
   }
 
-  async #connect(): Promise<QmpClient | undefined> {
-    const giveUp = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(CONNECT_TIMEOUT_MS)]);
+  /** Whether the process is known to have ended. Who can't look, for want of a file descriptor, looks again later. */
+  #isGone(): boolean {
+    try {
+      return !isRunning(this.process);
+    } catch {
+      return false;
+    }
+  }
+
+  #connect(): Promise<QmpClient | undefined> {
+    const { turns } = this.#options;
+    return turns === undefined ? this.#connectNow() : turns.run(() => this.#connectNow());
+  }
+
+  async #connectNow(): Promise<QmpClient | undefined> {
+    // Not AbortSignal.timeout: that goes off in any case, with an error of its own for each of many connections.
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), CONNECT_TIMEOUT_MS);
+    timer.unref();
+    const giveUp = AbortSignal.any([this.#closing.signal, late.signal]);
     try {
       const client = await QmpClient.connect({
         path: this.#options.qmpPath,
         signal: giveUp,
-        onEvent: ({ event, data }) => {
-          if (event === "SHUTDOWN" && typeof data["reason"] === "string")
-            this.#shutdownReason = data["reason"].slice(0, 64);
-        },
+        onEvent: (event) => this.#note(event),
       });
+      this.run.set(isPaused(await client.execute("query-status")));
       this.#client = client;
       this.#connected.resolve(client);
       void client.closed.then(() => {
@@ -133,21 +156,30 @@ export class Watch {
     } catch {
       // Nobody there yet, no longer, or someone who does not speak the protocol: the caller looks whether the process lives, and tries again.
       return undefined;
+    } finally {
+      clearTimeout(timer);
     }
   }
 
+  #note({ event, data }: QmpEvent): void {
+    if (event === "STOP") this.run.set(true);
+    if (event === "RESUME") this.run.set(false);
+    if (event === "SHUTDOWN" && typeof data["reason"] === "string") this.#shutdownReason = data["reason"].slice(0, 64);
+  }
+
   async #finish(): Promise<void> {
+    this.run.set(false);
     const { child, process } = this.#options;
     // The last events may still lie in the socket: a process that is gone has closed it, so this comes to an end.
     if (this.#client !== undefined) await this.#client.closed;
-    if (child !== undefined) await childExit(child);
+    const end = await child?.end();
     if (this.#closing.signal.aborted) return;
     this.#connected.reject(new QmpError("the hypervisor has ended"));
     this.#options.onEnd({
       generation: process.generation,
       ...(this.#shutdownReason === undefined ? {} : { shutdownReason: this.#shutdownReason }),
-      ...(typeof child?.exitCode === "number" ? { exitCode: child.exitCode } : {}),
-      ...(typeof child?.signalCode === "string" ? { signal: child.signalCode } : {}),
+      ...(end?.exitCode === undefined ? {} : { exitCode: end.exitCode }),
+      ...(end?.signal === undefined ? {} : { signal: end.signal }),
     });
     this.#ended.resolve();
   }

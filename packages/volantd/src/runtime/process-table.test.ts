@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import test from "node:test";
+import { isRunning, scanProcesses, startTicksOf } from "./process-table.ts";
+
+/** Runs `work` while this process may open no further file. */
+async function withoutDescriptors(work: () => void | Promise<void>): Promise<void> {
+  const limits = readFileSync("/proc/self/limits", "latin1");
+  const [, soft = "", hard = ""] = /^Max open files\s+(\S+)\s+(\S+)/m.exec(limits) ?? [];
+  const set = (limit: string) => execFileSync("prlimit", [`--nofile=${limit}:${hard}`, "--pid", String(process.pid)]);
+  set("200");
+  const opened: number[] = [];
+  try {
+    assert.throws(
+      () => {
+        for (;;) opened.push(openSync("/dev/null", "r"));
+      },
+      { code: "EMFILE" },
+    );
+    await work();
+  } finally {
+    for (const fd of opened) closeSync(fd);
+    set(soft);
+  }
+}
+
+test(
+  "a process that can't be looked at for want of a descriptor is an error, and not an end",
+  { skip: process.platform !== "linux" },
+  async () => {
+    const startTicks = startTicksOf(process.pid);
+    assert.ok(startTicks !== undefined);
+    const self = { pid: process.pid, startTicks };
+    assert.ok(isRunning(self));
+    assert.equal(isRunning({ ...self, startTicks: startTicks + 1n }), false);
+    await withoutDescriptors(async () => {
+      assert.throws(() => isRunning(self), { code: "EMFILE" });
+      await assert.rejects(scanProcesses({ installation: "abcdef01", programs: [], uidOf: () => 0 }), {
+        code: "EMFILE",
+      });
+    });
+  },
+);
+
+test(
+  "a process that was found before and is known to live is not read again, and is gone with its entry in the process table",
+  { skip: process.platform !== "linux" },
+  async () => {
+    const scan = { installation: "abcdef01", programs: [], uidOf: () => 0 };
+    const known = (pid: number) =>
+      new Map([[pid, { vmId: 1, generation: 1, pid, startTicks: 1n, role: "hypervisor" as const }]]);
+    const lives = { ...scan, isKnownToLive: () => true };
+    assert.deepEqual(
+      (await scanProcesses(lives, known(process.pid))).map(({ pid }) => pid),
+      [process.pid],
+    );
+    // It is none of these programs, as reading it tells.
+    assert.deepEqual(await scanProcesses(scan, known(process.pid)), []);
+    const { pid } = spawnSync("true");
+    assert.deepEqual(await scanProcesses(lives, known(pid)), []);
+  },
+);

@@ -1,0 +1,89 @@
+/**
+ * Rows of VMs as they were read last. SQLite itself says which of them were written since: temporary triggers, seen by this connection alone, call
+ * back for every row that a record is made of, whichever statement writes it. They also tell whether what was written is more than what lists show.
+ */
+import type { DatabaseSync } from "node:sqlite";
+import type { VmRecord } from "./store.ts";
+
+/** What lists show of a VM can be made anew from what is observed: nothing relies on it. */
+const SHOWN_ONLY: readonly unknown[] = ["status", "reason", "updated_at"];
+/** Columns of other tables that hold ids of VMs, for what their rows add to a record. */
+const PARTS: readonly (readonly [table: string, column: string])[] = [
+  ["leases", "vm_id"],
+  ["leases", "reserved_for"],
+  ["published_ports", "vm_id"],
+];
+/** Records that are kept at most; the ones that were read first make room. */
+const MOST_RECORDS = 4096;
+
+export class VmCache {
+  readonly #database: DatabaseSync;
+  readonly #records = new Map<number, VmRecord>();
+  readonly #onWrite: (id: number) => void;
+  #dataVersion: unknown;
+
+  /** @param onWrite told of each VM of which something was written that effects may rely on; the change may still be rolled back */
+  constructor(database: DatabaseSync, onWrite: (id: number) => void) {
+    this.#database = database;
+    this.#onWrite = onWrite;
+    database.function("volant_shown", (id) => {
+      this.#records.delete(Number(id));
+      return null;
+    });
+    database.function("volant_written", (id) => {
+      if (id === null) return null;
+      this.#records.delete(Number(id));
+      this.#onWrite(Number(id));
+      return null;
+    });
+    for (const trigger of this.#triggers()) database.exec(`CREATE TEMP TRIGGER ${trigger}; END`);
+    this.#dataVersion = this.#otherWriters();
+  }
+
+  #triggers(): string[] {
+    const columns = this.#database
+      .prepare("SELECT name FROM pragma_table_info('vms')")
+      .all()
+      .flatMap(({ name }) => (SHOWN_ONLY.includes(name) ? [] : [String(name)]));
+    return [
+      "vm_made AFTER INSERT ON main.vms BEGIN SELECT volant_written(new.id)",
+      "vm_shown AFTER UPDATE ON main.vms BEGIN SELECT volant_shown(new.id)",
+      `vm_written AFTER UPDATE OF ${columns.join(", ")} ON main.vms BEGIN SELECT volant_written(new.id)`,
+      "vm_gone AFTER DELETE ON main.vms BEGIN SELECT volant_written(old.id)",
+      ...PARTS.flatMap(([table, column]) => [
+        `${table}_${column}_made AFTER INSERT ON main.${table} BEGIN SELECT volant_written(new.${column})`,
+        `${table}_${column}_written AFTER UPDATE ON main.${table} BEGIN SELECT volant_written(old.${column}), volant_written(new.${column})`,
+        `${table}_${column}_gone AFTER DELETE ON main.${table} BEGIN SELECT volant_written(old.${column})`,
+      ]),
+    ];
+  }
+
+  /** Another number whenever another connection has committed (sqlite.org/pragma.html#pragma_data_version). */
+  #otherWriters(): unknown {
+    return this.#database.prepare("PRAGMA data_version").get()?.["data_version"];
+  }
+
+  /** Forgets all where another program has written to the database. */
+  refresh(): void {
+    const version = this.#otherWriters();
+    if (version === this.#dataVersion) return;
+    this.#dataVersion = version;
+    this.#records.clear();
+  }
+
+  get(id: number): VmRecord | undefined {
+    return this.#records.get(id);
+  }
+
+  /** Keeps a record that was read, unless it is of a transaction that may still be rolled back. */
+  keep(record: VmRecord): void {
+    if (this.#database.isTransaction) return;
+    if (this.#records.size >= MOST_RECORDS) {
+      for (const first of this.#records.keys()) {
+        this.#records.delete(first);
+        break;
+      }
+    }
+    this.#records.set(record.id, record);
+  }
+}
