@@ -1,22 +1,43 @@
 import type {
+  ConsoleTail,
   CreateVmRequest,
+  EventListQuery,
   Manifest,
+  NumberedVmEvent,
   Plugin,
+  RunRequest,
+  RunResult,
   SystemInfo,
   SystemSummary,
   Vm,
-  VmEvent,
+  VmConfigPatch,
+  VmConfigState,
+  VmConfigVersion,
   VmListQuery,
+  VmLogLine,
+  VmUsageReading,
 } from "@volant/contract";
-import { TOTAL_COUNT_HEADER } from "@volant/contract/endpoints";
+import { TOTAL_COUNT_HEADER, type RouteId } from "@volant/contract/endpoints";
 import { VolantError } from "@volant/contract/errors";
+import { type CallOptions, type MakeOptions, type OutcomeOptions, waitQuery } from "./call-options.ts";
+import { KeyClient } from "./keys.ts";
+import { ArtifactClient } from "./artifacts.ts";
+import { openConsole, type VmConsole } from "./console.ts";
+import { DeploymentClient } from "./deployments.ts";
 import { streamEvents, type EventOptions } from "./events.ts";
-import { Transport, type TransportOptions, type UploadBody } from "./transport.ts";
+import { FileClient } from "./files.ts";
+import { streamLogs, type LogOptions } from "./logs.ts";
+import { newKey } from "./retry.ts";
+import { Transport, type AnswerHeaders, type AnyCall, type TransportOptions, type UploadBody } from "./transport.ts";
+import { VfioClient } from "./vfio.ts";
 import { waitForVm, type WaitOptions } from "./wait.ts";
+import { WorkloadClient } from "./workloads.ts";
 
-export interface CallOptions {
-  /** Gives the call up; it then throws the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
+/** Whether a call ended before what it waited for: whoever did not want to wait expects no other. @throws VolantError `timeout` */
+function checkOutcome(status: number, what: string, { waitMs = 0 }: OutcomeOptions, vm: Vm): void {
+  if (status !== 202 || waitMs === 0) return;
+  const why = vm.reason === undefined ? "" : `: ${vm.reason}`;
+  throw new VolantError("timeout", `VM "${vm.name}" is not ${what} after ${waitMs / 1000} s${why}`);
 }
 
 export interface VmPage {
@@ -44,13 +65,15 @@ export class VmClient {
   }
 
   /** The VM as recorded: `pending`. {@link wait} tells when it runs. @throws VolantError `invalid`, `exists`, `not_found`, … */
-  async create(request: CreateVmRequest, options: CallOptions = {}): Promise<Vm> {
-    return (await this.#transport.call("vms.create", { body: request, ...options })).body;
+  async create(request: CreateVmRequest, { signal, key = newKey() }: MakeOptions = {}): Promise<Vm> {
+    return (await this.#transport.call("vms.create", { body: request, signal, key })).body;
   }
 
-  /** Resolves when nothing of the VM is left. @throws VolantError `not_found` */
-  async delete(name: string, options: CallOptions = {}): Promise<void> {
-    await this.#transport.call("vms.delete", { params: { name }, ...options });
+  /** Resolves when nothing of the VM is left. @throws VolantError `not_found`, `timeout` */
+  async delete(name: string, options: OutcomeOptions = {}): Promise<void> {
+    const input = { params: { name }, query: waitQuery(options), signal: options.signal };
+    const { status, body } = await this.#transport.call("vms.delete", input);
+    checkOutcome(status, "gone", options, body as unknown as Vm);
   }
 
   /** @throws VolantError `not_found`, `wrong_state` when it is started already */
@@ -59,13 +82,71 @@ export class VmClient {
   }
 
   /** Resolves when it is stopped. @throws VolantError `not_found`, `timeout` */
-  async stop(name: string, options: CallOptions = {}): Promise<Vm> {
-    return (await this.#transport.call("vms.stop", { params: { name }, ...options })).body;
+  async stop(name: string, options: OutcomeOptions = {}): Promise<Vm> {
+    const input = { params: { name }, query: waitQuery(options), signal: options.signal };
+    const { status, body } = await this.#transport.call("vms.stop", input);
+    checkOutcome(status, "stopped", options, body);
+    return body;
   }
 
   /** @throws VolantError `not_found` */
   async restart(name: string, options: CallOptions = {}): Promise<Vm> {
     return (await this.#transport.call("vms.restart", { params: { name }, ...options })).body;
+  }
+
+  /** The VM's configuration as last written. @throws VolantError `not_found` */
+  async config(name: string, options: CallOptions = {}): Promise<VmConfigState> {
+    return (await this.#transport.call("vms.config.get", { params: { name }, ...options })).body;
+  }
+
+  /**
+   * Changes the VM's configuration: a field that is absent or null is left alone, any other replaces what was there, whole. In force from the next start;
+   * `pending` says whether one is needed. @throws VolantError as {@link create} does, and `not_found`, `wrong_state`
+   */
+  async setConfig(name: string, patch: VmConfigPatch, options: CallOptions = {}): Promise<VmConfigState> {
+    return (await this.#transport.call("vms.config.patch", { params: { name }, body: patch, ...options })).body;
+  }
+
+  /** Versions of the VM's configuration, newest first. @throws VolantError `not_found` */
+  async configHistory(
+    name: string,
+    { limit, ...options }: CallOptions & { readonly limit?: number | undefined } = {},
+  ): Promise<readonly VmConfigVersion[]> {
+    const query = limit === undefined ? {} : { limit };
+    return (await this.#transport.call("vms.config.history", { params: { name }, query, ...options })).body;
+  }
+
+  /** The VM's serial console, over a WebSocket; `GuestStreams` has it as a stream of Node's. @throws VolantError `not_found`, `guest_unreachable` */
+  console(name: string, options: CallOptions = {}): Promise<VmConsole> {
+    return openConsole(this.#transport, name, options);
+  }
+
+  /** What VMs use of the host now. Rates are the difference of two readings, by `clock_ms`. */
+  async usage(options: CallOptions = {}): Promise<VmUsageReading> {
+    return (await this.#transport.call("usage.vms", options)).body;
+  }
+
+  /**
+   * Runs a program in the guest to its end; what it prints is bounded. {@link GuestStreams} of the Node part has the streams.
+   *
+   * @throws VolantError `not_found` (the VM, or the program), `forbidden` (it can't be run), `wrong_state`, `guest_unreachable`
+   */
+  async run(name: string, request: RunRequest, options: CallOptions = {}): Promise<RunResult> {
+    return (await this.#transport.call("vms.run", { params: { name }, body: request, ...options })).body;
+  }
+
+  /** The last lines of the VM's serial console. @throws VolantError `not_found` */
+  async consoleTail(
+    name: string,
+    { lines, ...options }: CallOptions & { readonly lines?: number | undefined } = {},
+  ): Promise<ConsoleTail> {
+    const query = lines === undefined ? {} : { lines };
+    return (await this.#transport.call("vms.console.tail", { params: { name }, query, ...options })).body;
+  }
+
+  /** What a VM's workload has printed, as it comes. @throws VolantError `not_found`, `rate_limited` */
+  logs(name: string, options: LogOptions = {}): AsyncIterable<VmLogLine> {
+    return streamLogs(this.#transport, name, options);
   }
 
   /** Waits until the VM has a status, by default `running`. @throws VolantError `not_found`, `wrong_state` with the reason, `timeout` */
@@ -92,8 +173,8 @@ export class PluginClient {
   }
 
   /** Files that the manifest names must have been handed over by {@link ImageClient.put}. @throws VolantError `exists`, `invalid`, … */
-  async install(manifest: Manifest, options: CallOptions = {}): Promise<Plugin> {
-    return (await this.#transport.call("plugins.install", { body: manifest, ...options })).body;
+  async install(manifest: Manifest, { signal, key = newKey() }: MakeOptions = {}): Promise<Plugin> {
+    return (await this.#transport.call("plugins.install", { body: manifest, signal, key })).body;
   }
 
   /** @throws VolantError `not_found`, `disabled` */
@@ -154,6 +235,15 @@ export class SystemClient {
     return (await this.#transport.call("system.info", options)).body;
   }
 
+  /**
+   * Everything that volantd remembers, as the bytes of one SQLite database; the stream fails when the transfer breaks off. It may hold secrets of VMs.
+   *
+   * @throws VolantError `in_use` while another backup is being made
+   */
+  async backup(options: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    return (await this.#transport.request("system.backup", options)).body as ReadableStream<Uint8Array>;
+  }
+
   /** Counts of VMs and plugins. */
   async summary(options: CallOptions = {}): Promise<SystemSummary> {
     return (await this.#transport.call("system.summary", options)).body;
@@ -172,17 +262,29 @@ export class SystemClient {
 export class VolantClient {
   readonly #transport: Transport;
   readonly vms: VmClient;
+  readonly deployments: DeploymentClient;
   readonly plugins: PluginClient;
+  readonly artifacts: ArtifactClient;
   readonly images: ImageClient;
   readonly system: SystemClient;
+  readonly files: FileClient;
+  readonly keys: KeyClient;
+  readonly workloads: WorkloadClient;
+  readonly vfio: VfioClient;
 
   /** @throws VolantError `invalid` when the base URL is none */
   constructor(options: TransportOptions) {
     this.#transport = new Transport(options);
     this.vms = new VmClient(this.#transport);
+    this.deployments = new DeploymentClient(this.#transport);
     this.plugins = new PluginClient(this.#transport);
+    this.artifacts = new ArtifactClient(this.#transport);
     this.images = new ImageClient(this.#transport);
     this.system = new SystemClient(this.#transport);
+    this.files = new FileClient(this.#transport);
+    this.keys = new KeyClient(this.#transport);
+    this.vfio = new VfioClient(this.#transport);
+    this.workloads = new WorkloadClient(this.#transport);
   }
 
   /** Base URL without a slash at its end. */
@@ -190,8 +292,26 @@ export class VolantClient {
     return this.#transport.baseUrl;
   }
 
-  /** What happens to VMs from now on (or after an id), over as many connections as it takes. Ends by the signal, or when the reader stops. */
-  events(options: EventOptions = {}): AsyncIterable<VmEvent> {
+  /**
+   * Calls any route by its id, for programs that are told at run time which one. Not for files and streams of events.
+   *
+   * @throws VolantError what the route refuses with
+   */
+  async call(id: RouteId, call: AnyCall): Promise<{ readonly body: unknown; readonly headers: AnswerHeaders }> {
+    const { body, headers } = await this.#transport.call(id, call as never);
+    return { body, headers };
+  }
+
+  /**
+   * What happens to VMs from now on (or after an id, or since a time), over as many connections as it takes: each event once and in order, also over a
+   * restart of volantd. Lines of logs alone may be missing after a break; {@link VmClient.logs} has them all. Ends by the signal, or when the reader stops.
+   */
+  events(options: EventOptions = {}): AsyncIterable<NumberedVmEvent> {
     return streamEvents(this.#transport, options);
+  }
+
+  /** What happened to VMs, as far as volantd keeps it, the newest first. `before` the last one's id leads to the next page. @throws VolantError `invalid` */
+  async pastEvents(query: EventListQuery = {}, options: CallOptions = {}): Promise<readonly NumberedVmEvent[]> {
+    return (await this.#transport.call("events.list", { query, ...options })).body;
   }
 }

@@ -1,44 +1,50 @@
-import type { VmEvent } from "@volant/contract";
+import type { NumberedVmEvent, VmEvent, VmEventGap, VmEventsQuery, VmEventType } from "@volant/contract";
 import { isErrorCode, VolantError } from "@volant/contract/errors";
+import { delay } from "./delay.ts";
 import { SseParser, type ServerSentEvent } from "./sse-parser.ts";
-import type { Transport } from "./transport.ts";
+import type { Answer, Transport } from "./transport.ts";
 
 /** Waits between attempts to connect again, in milliseconds; the last one repeats. */
-const RECONNECT_MS = [100, 500, 1000, 2000, 5000] as const;
+export const RECONNECT_MS = [100, 500, 1000, 2000, 5000] as const;
 
 export interface EventOptions {
   /** Ends the stream: the iterator throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
-  /** Events after this id first, as far as volantd remembers them. */
+  /** Events after this id first, as far as volantd keeps them; 0 for all of them. */
   readonly afterId?: number | undefined;
+  /** Events of this time and later first, where no id is given. */
+  readonly since?: Date | undefined;
+  /** Only of these VMs. */
+  readonly name?: readonly string[] | undefined;
+  /** Only of these types. */
+  readonly type?: readonly VmEventType[] | undefined;
+  /** Called where events that were asked for are not kept any more: what is known of the VMs has to be looked up again. What follows is what is kept. */
+  readonly onGap?: ((gap: VmEventGap) => void) | undefined;
 }
 
 /** `connected` comes each time the stream is open: from then on no event is missed, before it some may have been. */
-export type StreamItem = { readonly kind: "connected" } | { readonly kind: "event"; readonly event: VmEvent };
+export type StreamItem =
+  | { readonly kind: "connected" }
+  | { readonly kind: "event"; readonly event: NumberedVmEvent }
+  | { readonly kind: "gap"; readonly gap: VmEventGap };
 
-function delay(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stop = () => {
-      clearTimeout(timer);
-      reject(signal?.reason as Error);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", stop);
-      resolve();
-    }, milliseconds);
-    signal?.addEventListener("abort", stop, { once: true });
-    if (signal?.aborted === true) stop();
-  });
-}
-
-function toEvent(message: ServerSentEvent): VmEvent {
+function toItem(message: ServerSentEvent): StreamItem {
   const data = JSON.parse(message.data) as unknown;
-  if (message.type !== "error") return data as VmEvent;
+  if (message.type === "gap") return { kind: "gap", gap: data as VmEventGap };
+  if (message.type !== "error") return { kind: "event", event: { id: Number(message.id), ...(data as VmEvent) } };
   const { error, code } = data as { error?: unknown; code?: unknown };
   throw new VolantError(isErrorCode(code) ? code : "internal", String(error));
 }
 
-async function* readStream(response: Response): AsyncGenerator<ServerSentEvent> {
+/**
+ * The events of an answer, to its end.
+ *
+ * @param onId called with the last id that was received, once all events before it were taken
+ */
+export async function* readStream(
+  response: Answer,
+  onId?: (id: string | undefined) => void,
+): AsyncGenerator<ServerSentEvent> {
   const parser = new SseParser();
   const decoder = new TextDecoder();
   const reader = (response.body as ReadableStream<Uint8Array>).getReader();
@@ -47,6 +53,7 @@ async function* readStream(response: Response): AsyncGenerator<ServerSentEvent> 
       const { done, value } = await reader.read();
       if (done) return;
       yield* parser.push(decoder.decode(value, { stream: true }));
+      onId?.(parser.lastId);
     }
   } finally {
     // Whoever stops reading hangs up.
@@ -55,7 +62,7 @@ async function* readStream(response: Response): AsyncGenerator<ServerSentEvent> 
 }
 
 /** Whether trying again can help: the server is away or shutting down, or cut a reader that was too slow. */
-function passing(error: unknown): boolean {
+export function passing(error: unknown): boolean {
   return error instanceof VolantError && ["not_ready", "rate_limited", "timeout"].includes(error.code);
 }
 
@@ -66,20 +73,23 @@ function passing(error: unknown): boolean {
  */
 export async function* streamItems(transport: Transport, options: EventOptions): AsyncGenerator<StreamItem> {
   const { signal } = options;
+  const query = queryOf(options);
   let lastId = options.afterId === undefined ? undefined : String(options.afterId);
   let attempts = 0;
   let connectedOnce = false;
   for (;;) {
     try {
       const headers = lastId === undefined ? {} : { "Last-Event-ID": lastId };
-      const response = await transport.request("events.vms", { signal, headers });
+      const response = await transport.request("events.vms", { signal, headers, query });
       connectedOnce = true;
       attempts = 0;
       try {
         yield { kind: "connected" };
-        for await (const message of readStream(response)) {
-          lastId = message.id ?? lastId;
-          yield { kind: "event", event: toEvent(message) };
+        const moveOn = (id: string | undefined) => (lastId = id ?? lastId);
+        for await (const message of readStream(response, moveOn)) {
+          const item = toItem(message);
+          moveOn(message.id);
+          yield item;
         }
       } finally {
         // A reader that stopped before the first event: nobody has locked the body, and it keeps the connection open.
@@ -95,7 +105,18 @@ export async function* streamItems(transport: Transport, options: EventOptions):
   }
 }
 
+function queryOf({ name, type, since }: EventOptions): VmEventsQuery {
+  return {
+    ...(name === undefined ? {} : { name: [...name] }),
+    ...(type === undefined ? {} : { type: [...type] }),
+    ...(since === undefined ? {} : { since: since.toISOString() }),
+  };
+}
+
 /** Just the events. */
-export async function* streamEvents(transport: Transport, options: EventOptions): AsyncGenerator<VmEvent> {
-  for await (const item of streamItems(transport, options)) if (item.kind === "event") yield item.event;
+export async function* streamEvents(transport: Transport, options: EventOptions): AsyncGenerator<NumberedVmEvent> {
+  for await (const item of streamItems(transport, options)) {
+    if (item.kind === "event") yield item.event;
+    else if (item.kind === "gap") options.onGap?.(item.gap);
+  }
 }

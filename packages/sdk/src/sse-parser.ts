@@ -16,6 +16,13 @@ export class SseParser {
   #type = "";
   #data: string[] = [];
 
+  #lastId: string | undefined;
+
+  /** The last id of a whole frame, also of one without data, which moves it and is no event. */
+  get lastId(): string | undefined {
+    return this.#lastId;
+  }
+
   /**
    * Takes the next piece of text, cut anywhere.
    *
@@ -54,6 +61,7 @@ export class SseParser {
     this.#data = [];
     this.#type = "";
     this.#length = 0;
+    this.#lastId = this.#id;
     return data.length === 0 ? [] : [{ id: this.#id, type, data: data.join("\n") }];
   }
 }

@@ -13,7 +13,7 @@ export interface WaitOptions {
   readonly onChange?: ((vm: Vm) => void) | undefined;
 }
 
-/** A status that a VM does not leave by itself. */
+/** A status that a VM does not leave by itself, unless it is to be started again. */
 const FINAL: readonly VmStatus[] = ["stopped", "crashed"];
 
 function phase(vm: Vm): string {
@@ -22,12 +22,26 @@ function phase(vm: Vm): string {
 
 /** Why waiting on is pointless, or undefined. */
 export function hopeless(vm: Vm, wanted: VmStatus): VolantError | undefined {
-  if (vm.status === wanted || !FINAL.includes(vm.status)) return undefined;
+  if (vm.status === wanted || !FINAL.includes(vm.status) || vm.next_restart_at !== undefined) return undefined;
   // A crash is not what someone who waits for an orderly stop is after, and a stop is no crash.
   const why = vm.reason === undefined ? "" : `: ${vm.reason}`;
   return new VolantError("wrong_state", `VM "${vm.name}" is ${vm.status} and not ${wanted}${why}`, {
     hint: `its console and log may say more; volar vms start ${vm.name} starts it again`,
   });
+}
+
+/** How long a look may take for what a wait in vain ends with. */
+const LAST_LOOK_MS = 2000;
+
+/** What a wait in vain tells: the VM as it was seen last, and where the time was too short for any look, as it is. */
+async function lastPhase(transport: Transport, name: string, last: Vm | undefined): Promise<string> {
+  if (last !== undefined) return phase(last);
+  try {
+    const { body } = await transport.call("vms.get", { params: { name }, signal: AbortSignal.timeout(LAST_LOOK_MS) });
+    return phase(body);
+  } catch {
+    return "unknown";
+  }
 }
 
 /**
@@ -59,7 +73,7 @@ export async function waitForVm(transport: Transport, name: string, options: Wai
     }
   } catch (error) {
     if (deadline?.aborted !== true || options.signal?.aborted === true) throw error;
-    const now = last === undefined ? "unknown" : phase(last);
+    const now = await lastPhase(transport, name, last);
     const seconds = Math.round((timeoutMs ?? 0) / 100) / 10;
     throw new VolantError("timeout", `VM "${name}" is not ${status} after ${seconds} s: it is ${now}`, {
       cause: error,

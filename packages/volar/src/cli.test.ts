@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
+import type { NumberedVmEvent } from "@volant/contract";
 import { parse as parseYaml } from "yaml";
 import { runApi, type RunningApi } from "../../volantd/src/api/testing/running-api.ts";
 
@@ -87,6 +88,13 @@ test("a plugin is installed from its folder: its file goes over by digest, the m
   });
 });
 
+test("a manifest may name its schema for an editor: volantd gets everything but that", async () => {
+  const folder = writePlugin("schemed", { name: "schemed", $schema: "../manifest.schema.json" });
+  assert.equal(await done("plugins", "install", folder), "plugin schemed 1.0.0 installed\n");
+  assert.equal(Object.hasOwn(running.useCases.plugins.get("schemed").manifest, "$schema"), false);
+  await done("plugins", "remove", "schemed");
+});
+
 test("installing it again says that it exists; --replace leaves the same one alone and puts a changed one in its place", async () => {
   const path = join(writePlugin("hello"), "manifest.json");
   assertRefused(await volar("plugins", "install", path), 1, /plugin "hello" exists already/);
@@ -97,6 +105,7 @@ test("installing it again says that it exists; --replace leaves the same one alo
 
 const mistakes: Record<string, [changes: Record<string, unknown>, sentence: RegExp]> = {
   "an unknown field": [{ colour: "blue" }, /unknown field "colour"/],
+  "a schema that is no text": [{ $schema: 1 }, /\$schema.* must be text/],
   "a missing file": [
     { initramfs: { url: "absent.cpio" } },
     /absent\.cpio \(initramfs of the manifest\): there is no such file/,
@@ -153,7 +162,7 @@ test("a VM is created with its flags and the configuration file, flags winning",
 test("VMs are printed as a table, as JSON and as YAML, wherever the flag stands", async () => {
   assert.equal(
     await done("vms", "list"),
-    "NAME   STATUS   PLUGIN  ADDRESS        CPU  MEMORY\nweb-1  pending  hello   192.168.127.2  2    1024 MiB\n",
+    "NAME   STATUS   PLUGIN  ADDRESS        CPU  MEMORY    PORTS\nweb-1  pending  hello   192.168.127.2  2    1024 MiB  -\n",
   );
   const json = JSON.parse(await done("--output", "json", "vms", "list")) as { name: string }[];
   assert.deepEqual(
@@ -163,6 +172,63 @@ test("VMs are printed as a table, as JSON and as YAML, wherever the flag stands"
   assert.deepEqual(parseYaml(await done("vms", "list", "--output=yaml")), json);
   assert.match(await done("vms", "get", "web-1"), /^address: +192\.168\.127\.2$/m);
   assert.deepEqual(JSON.parse(await done("vms", "list", "--status", "running,stopped", "--output", "json")), []);
+});
+
+test("--quiet prints names only, of one and of many, of what was done and of what happened", async () => {
+  assert.equal(await done("vms", "list", "--quiet"), "web-1\n");
+  assert.equal(await done("-q", "vms", "get", "web-1"), "web-1\n");
+  assert.deepEqual(JSON.parse(await done("vms", "list", "-q", "--output", "json")), ["web-1"]);
+  assert.equal(await done("plugins", "list", "-q"), "hello\n");
+  assert.equal(await done("vms", "config", "get", "web-1", "-q"), "web-1\n");
+  assert.equal(await done("vms", "config", "history", "web-1", "-q"), "1\n");
+  assert.equal(await done("vms", "create", "brief", "-q"), "brief\n");
+  assert.equal(await done("vms", "delete", "brief", "-q"), "brief\n");
+  assert.equal(await done("events", "--no-follow", "--vm", "brief", "-q"), "brief\n".repeat(2));
+  assert.equal(await done("version", "-q"), "0.1.0\n");
+});
+
+test("a configuration is set by flags, which leave alone what they don't name, and by a patch from a file", async () => {
+  const set = (...args: string[]) => done("vms", "config", "set", "c", ...args, "--output", "json");
+  const flags = [
+    "--cpu",
+    "2",
+    "--env",
+    "A=1",
+    "--network",
+    "dhcp",
+    "--ip",
+    "192.168.127.9",
+    "--mac",
+    "02:00:00:00:00:07",
+  ];
+  await done("vms", "create", "c", "--plugin", "hello", ...flags);
+  const config = async () =>
+    (JSON.parse(await done("vms", "config", "get", "c", "--output", "json")) as { config: object }).config;
+  assert.deepEqual(await config(), {
+    env: { A: "1" },
+    network: { mode: "dhcp" },
+    ip_address: "192.168.127.9",
+    mac_address: "02:00:00:00:00:07",
+  });
+  await set("--memory", "1G", "--env", "B=2");
+  await set("--cpu", "3", "--network", "vsock", "--ip", "none");
+  assert.deepEqual(await config(), {
+    env: { A: "1", B: "2" },
+    network: { mode: "vsock" },
+    ip_address: "",
+    mac_address: "02:00:00:00:00:07",
+    resources: { memory_mb: 1024, cpu_cores: 3 },
+  });
+  const patched = await volarWith({}, ["vms", "config", "set", "c", "--config", "-"], '{"env": {"C": "3"}}');
+  assert.equal(patched.code, 0, patched.stderr);
+  assert.match(patched.stdout, /^version: +4\n[\s\S]*"C": "3"/);
+  assert.doesNotMatch(patched.stdout, /"A"/);
+  assert.match(await done("vms", "config", "history", "c", "--limit", "1"), /^VERSION .*\n4 .*"C":"3".*\n$/);
+  running.move("c", "running");
+  assert.match(await done("vms", "config", "set", "c", "--cpu", "1"), /^pending: .*from the next start$/m);
+  assertRefused(await volar("vms", "config", "set", "c"), 2, /nothing is to be changed/);
+  assertRefused(await volar("vms", "config", "get", "nobody"), 1, /"nobody"/);
+  await done("vms", "delete", "c");
 });
 
 async function whenWaited(work: () => void): Promise<void> {
@@ -186,25 +252,41 @@ test("--wait returns the VM when it runs, and fails with the reason when it cras
   );
 });
 
+test("a restart policy is set and shown; --no-wait and --timeout are taken where something is waited for", async () => {
+  await done("vms", "create", "again", "--restart", "on-failure");
+  const state = JSON.parse(await done("vms", "config", "set", "again", "--restart", "always", "--output", "json")) as {
+    config: { restart: string };
+  };
+  assert.equal(state.config.restart, "always");
+  assertRefused(await volar("vms", "create", "x", "--restart", "sometimes"), 2, /on-failure/);
+  running.move("again", "running");
+  assert.match(await done("vms", "stop", "again", "--no-wait"), /status: +running/);
+  assert.match(await done("vms", "stop", "again", "--wait", "--timeout", "30"), /status: +stopped/);
+  assert.equal(await done("vms", "delete", "again", "--no-wait"), "again is being deleted\n");
+  assert.equal(await done("vms", "delete", "again", "--timeout", "30s"), "again deleted\n");
+});
+
 test("a VM is stopped; several are deleted at once, and one that is missing does not keep the others", async () => {
   assert.match(await done("vms", "stop", "w"), /^status: +stopped$/m);
   const { code, stdout, stderr } = await volar("vms", "delete", "w", "nope", "web-1");
   assert.deepEqual([code, stdout], [1, "w deleted\nweb-1 deleted\n"]);
-  assert.equal(stderr, 'volar: there is no VM "nope"\n');
+  assert.equal(stderr, 'volar: there is no VM "nope"\n  volar vms list shows what there is\n');
 });
 
 test("bad names and flags are usage errors in one sentence", async () => {
   for (const name of ["a/b", "a,b", "a b", "", "x".repeat(300)]) {
     assertRefused(await volar("vms", "create", name), 2, /name/);
   }
-  assertRefused(await volar("vms", "create"), 2, /missing required argument 'name'/);
+  assertRefused(await volar("vms", "create"), 2, /missing required argument 'name'\n  volar vms create --help shows/);
   assertRefused(await volar("vms", "create", "a", "--cpu", "0"), 2, /'--cpu <cores>' argument '0' is invalid/);
   assertRefused(await volar("vms", "create", "a", "--env", "novalue"), 2, /KEY=VALUE/);
   assertRefused(await volar("vms", "create", "a", "--wait=soon"), 2, /'soon' is invalid/);
   assertRefused(await volar("vms", "create", "a", "--config", "absent.json"), 2, /absent\.json: there is no such file/);
   assertRefused(await volar("vms", "list", "--output", "xml"), 2, /Allowed choices are table, json, yaml/);
-  assertRefused(await volar("vms", "lst"), 2, /unknown command 'lst'/);
-  assertRefused(await volar("vmz"), 2, /unknown command 'vmz'/);
+  assertRefused(await volar("vms", "lst"), 2, /unknown command 'lst'\n  did you mean list or ls\?/);
+  assertRefused(await volar("vmz"), 2, /unknown command 'vmz'\n  did you mean vms\?/);
+  assertRefused(await volar("create", "a"), 2, /unknown command 'create'\n {2}did you mean volar vms create\?/);
+  assertRefused(await volar("vms", "list", "--outptu", "json"), 2, /'--outptu'\n {2}did you mean --output\?/);
   assertRefused(await volar("vms", "list", "--api", "nonsense"), 2, /"nonsense" is no URL/);
   assert.deepEqual(running.useCases.vms.list({}).vms, []);
 });
@@ -248,6 +330,55 @@ test("events are followed, one JSON document a line", async () => {
   );
   child.kill();
   await ended;
+});
+
+test("what happened is shown, the oldest first, by VM, type, time and id", async () => {
+  for (const name of ["past-1", "past-2"]) await running.useCases.vms.create({ name });
+  running.move("past-1", "crashed", "kernel panic");
+  const lines = async (...flags: string[]) => {
+    const { code, stdout } = await volar("events", "--no-follow", "--output", "json", ...flags);
+    assert.equal(code, 0);
+    return stdout.split("\n").flatMap((line) => (line === "" ? [] : [JSON.parse(line) as NumberedVmEvent]));
+  };
+  const mine = await lines("--vm", "past-1", "--vm", "past-2");
+  assert.deepEqual(
+    mine.map(({ name, type }) => `${name} ${type}`),
+    ["past-1 VM_CREATED", "past-2 VM_CREATED", "past-1 VM_CRASHED"],
+  );
+  const [first, ...others] = mine;
+  assert.deepEqual(await lines("--vm", "past-1", "--vm", "past-2", "--after", String(first?.id)), others);
+  assert.deepEqual(await lines("--type", "crashed", "--vm", "past-1", "--since", "2020-01-01"), mine.slice(2));
+  assert.deepEqual(await lines("--limit", "1", "--vm", "past-2"), mine.slice(1, 2));
+  const text = await volar("events", "--no-follow", "--vm", "past-1");
+  assert.match(text.stdout, /^\S+Z VM_CREATED past-1 pending\n\S+Z VM_CRASHED past-1 crashed kernel panic\n$/);
+});
+
+test("a question about events that can't be answered is refused in one sentence", async () => {
+  for (const [flags, sentence] of [
+    [["--since", "yesterday"], /so long ago, such as 30m/],
+    [["--since", "1h", "--after", "3"], /cannot be used with/],
+    [["--no-follow", "--type", "log"], /lines of logs are not kept among the events/],
+    [["--no-follow", "--type", "exploded"], /VM_EXPLODED|type/],
+    [["--no-follow", "--vm", "a/b"], /must not contain "\/"/],
+  ] as const) {
+    const { code, stderr } = await volar("events", ...flags);
+    assert.notEqual(code, 0);
+    assert.match(stderr, sentence);
+  }
+});
+
+test("a name that does not exist brings the nearest live one, be it a VM's, a plugin's or a deployment's", async () => {
+  await running.useCases.vms.create({ name: "frontend" });
+  await running.useCases.deployments.create({ name: "shop", config: { plugin: "hello" } });
+  assertRefused(await volar("vms", "get", "fronted"), 1, /no VM "fronted"\n {2}did you mean frontend\?/);
+  assertRefused(await volar("vms", "logs", "forntend"), 1, /\n {2}did you mean frontend\?/);
+  assertRefused(await volar("vms", "cp", "frontent:/etc/hosts", "x"), 1, /\n {2}did you mean frontend\?/);
+  assertRefused(await volar("vms", "create", "x", "--plugin", "helo"), 1, /"helo"\n {2}did you mean hello\?/);
+  assertRefused(await volar("plugins", "show", "helllo"), 1, /\n {2}did you mean hello\?/);
+  assertRefused(await volar("deployments", "get", "shpo"), 1, /\n {2}did you mean shop\?/);
+  assertRefused(await volar("vms", "scale", "shpo", "--replicas", "2"), 1, /\n {2}did you mean shop\?/);
+  await running.useCases.deployments.delete("shop");
+  await running.useCases.vms.delete("frontend");
 });
 
 test("exec, shell and forward say what keeps them from beginning", async () => {

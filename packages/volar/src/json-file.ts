@@ -4,7 +4,7 @@ import { fileFailure } from "./file-failure.ts";
 import type { CliIo } from "./io.ts";
 
 /** Larger than any request that volantd takes. */
-const MAX_JSON_BYTES = 1_048_576;
+export const MAX_JSON_BYTES = 1_048_576;
 
 async function readInput(io: CliIo): Promise<string> {
   let text = "";
@@ -30,6 +30,11 @@ export async function readJson(path: string, io: CliIo): Promise<unknown> {
           throw fileFailure(path, error);
         });
   if (text.length > MAX_JSON_BYTES) throw new VolantError("invalid", `${shown} holds more than 1 MiB`);
+  return parseJson(text, shown);
+}
+
+/** @param shown where the text is from, for the sentence. @throws VolantError `invalid` */
+export function parseJson(text: string, shown: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {

@@ -8,8 +8,12 @@ export function printable(text: string): string {
   );
 }
 
-/** One line per row, the first of which is the header. */
+/** One line per row, the first of which is the header. Every row has all columns: a cell with nothing in it holds `-`. */
 export function formatTable(rows: Table): string {
+  return align(rows.map((row) => row.map((cell) => (cell === "" ? "-" : cell))));
+}
+
+function align(rows: Table): string {
   const shown = rows.map((row) => row.map(printable));
   const widths: number[] = [];
   for (const row of shown) {
@@ -28,7 +32,7 @@ export function formatTable(rows: Table): string {
 
 /** Field names and values, one per line; empty values are left out. */
 export function formatFields(fields: readonly (readonly [string, string | number | undefined])[]): string {
-  return formatTable(
+  return align(
     fields
       .filter(([, value]) => value !== undefined && value !== "")
       .map(([name, value]) => [`${name}:`, String(value)]),

@@ -29,6 +29,21 @@ export function durationMs(text: string): number {
   throw new InvalidArgumentError("It must be a time such as 30, 30s or 5m.");
 }
 
+const MS_PER_DAY = 86_400_000;
+
+/** A time that has passed: so long ago, with `s`, `m`, `h` or `d`; or a date, or a time of RFC 3339. */
+export function pastTime(text: string, _before?: Date, nowMs = Date.now()): Date {
+  const ago = /^([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])$/.exec(text);
+  const unitMs = ago?.[2] === "d" ? MS_PER_DAY : UNIT_MS[ago?.[2] ?? ""];
+  const isTime = /^\d{4}-\d\d-\d\d([Tt]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)?)?$/.test(text);
+  const ms = ago !== null && unitMs !== undefined ? nowMs - Number(ago[1]) * unitMs : isTime ? Date.parse(text) : NaN;
+  // RFC 3339 has years of four digits.
+  if (ms >= Date.UTC(1970, 0) && ms < Date.UTC(10_000, 0)) return new Date(ms);
+  throw new InvalidArgumentError(
+    "It must be so long ago, such as 30m, 12h or 2d, or a time such as 2026-01-31T08:00:00Z.",
+  );
+}
+
 /** `<host port>:<guest port>`. Port 0 of the host means any that is free. */
 export function portPair(text: string): { readonly hostPort: number; readonly guestPort: number } {
   const match = /^([0-9]{1,5}):([0-9]{1,5})$/.exec(text);

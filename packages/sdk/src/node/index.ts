@@ -4,6 +4,8 @@ import type { TransportOptions } from "../transport.ts";
 import { GuestProcess } from "./guest-process.ts";
 import { openUpgrade } from "./upgrade.ts";
 
+export { copyFromGuest, copyToGuest, readGuestFile, type Copied, type CopyOptions } from "./copy.ts";
+export type { Unpacked } from "./unpack.ts";
 export { GuestProcess } from "./guest-process.ts";
 export type { ExecExit, ExecStart, TerminalSize } from "@volant/contract/exec-frames";
 
@@ -34,6 +36,15 @@ export class GuestStreams {
     const socket = await openUpgrade(this.#options, { id: "vms.exec", vm, ...options });
     socket.write(first);
     return new GuestProcess(socket);
+  }
+
+  /**
+   * A VM's serial console: what is printed from now on, and takes what is typed. It ends with the VM's run.
+   *
+   * @throws VolantError `not_found`, `wrong_state`, `guest_unreachable`
+   */
+  console(vm: string, options: StreamOptions = {}): Promise<Duplex> {
+    return openUpgrade(this.#options, { id: "vms.console", vm, ...options });
   }
 
   /** One TCP connection to a port of a guest's 127.0.0.1. @throws VolantError `guest_unreachable` when nothing listens there */

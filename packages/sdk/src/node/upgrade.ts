@@ -1,10 +1,11 @@
 /** Opening a stream into a guest: an HTTP upgrade, which fetch() has no word for, so this needs Node. */
-import { request as httpRequest, type IncomingMessage } from "node:http";
-import { request as httpsRequest } from "node:https";
+import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { text } from "node:stream/consumers";
 import { API_KEY_HEADER, fillPath, STREAM_ENDPOINTS, STREAM_PROTOCOL, type StreamId } from "@volant/contract/endpoints";
 import { checkBaseUrl, noAnswer, parseRefusal, stranger, type TransportOptions } from "../transport.ts";
+import { requestFunction } from "./http-client.ts";
+import { socketPathOf } from "./http-fetch.ts";
 
 export interface StreamRequest {
   readonly id: StreamId;
@@ -19,13 +20,16 @@ export interface StreamRequest {
  * @throws VolantError the server's error with its code and hint, or `not_ready` when no volantd answers
  */
 export async function openUpgrade(options: TransportOptions, request: StreamRequest): Promise<Duplex> {
-  const baseUrl = checkBaseUrl(options.baseUrl);
+  const socketPath = socketPathOf(options.baseUrl);
+  const name = socketPath === undefined ? checkBaseUrl(options.baseUrl) : options.baseUrl;
+  const baseUrl = socketPath === undefined ? name : "http://localhost";
   const { method, path } = STREAM_ENDPOINTS[request.id];
   const query = request.query === undefined ? "" : `?${new URLSearchParams(request.query).toString()}`;
   const url = new URL(`${baseUrl}${fillPath(path, { name: request.vm })}${query}`);
-  const outgoing = (url.protocol === "https:" ? httpsRequest : httpRequest)(url, {
+  const outgoing = requestFunction(url.protocol)(url, {
     method,
     agent: false,
+    ...(socketPath === undefined ? {} : { socketPath }),
     headers: {
       connection: "Upgrade",
       upgrade: STREAM_PROTOCOL,
@@ -34,7 +38,7 @@ export async function openUpgrade(options: TransportOptions, request: StreamRequ
     ...(request.signal === undefined ? {} : { signal: request.signal }),
   });
   const { promise, resolve, reject } = Promise.withResolvers<Duplex>();
-  outgoing.on("error", (error) => reject(request.signal?.aborted === true ? error : noAnswer(baseUrl, error)));
+  outgoing.on("error", (error) => reject(request.signal?.aborted === true ? error : noAnswer(name, error)));
   outgoing.once("upgrade", (_answer, socket: Duplex, head: Buffer) => {
     if (head.length > 0) socket.unshift(head);
     // Until its reader listens: whatever fails is seen as the end of the stream too.
@@ -43,8 +47,8 @@ export async function openUpgrade(options: TransportOptions, request: StreamRequ
   });
   outgoing.once("response", (answer: IncomingMessage) => {
     text(answer)
-      .then((body) => reject(parseRefusal(body) ?? stranger(baseUrl)))
-      .catch((error: Error) => reject(noAnswer(baseUrl, error)));
+      .then((body) => reject(parseRefusal(body) ?? stranger(name)))
+      .catch((error: Error) => reject(noAnswer(name, error)));
   });
   outgoing.end();
   return promise;

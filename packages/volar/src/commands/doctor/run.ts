@@ -10,9 +10,11 @@ import {
   type SeenVolantd,
   worstLevel,
 } from "@volant/host";
+import type { Vm } from "@volant/contract";
 import type { CommandContext } from "../../context.ts";
 import { type Result, result } from "../../output.ts";
 import { printable } from "../../table.ts";
+import { endpointText } from "../../views/vms.ts";
 import { type SetupFlags, setupRequest } from "../setup/flags.ts";
 
 export type DoctorFlags = Pick<SetupFlags, "workDir">;
@@ -28,7 +30,9 @@ const LABELS: Readonly<Record<Level, string>> = { ok: "ok", warning: "warning", 
 
 export async function runDoctor(context: CommandContext, flags: DoctorFlags): Promise<Result> {
   if (process.platform !== "linux") {
-    throw new VolantError("not_supported", `volar doctor looks at Linux hosts, and this is ${process.platform}`);
+    throw new VolantError("not_supported", `volar doctor looks at Linux hosts, and this is ${process.platform}`, {
+      hint: "run it on the host that runs volantd",
+    });
   }
   const { env } = context.io;
   const findings = diagnose(
@@ -36,9 +40,10 @@ export async function runDoctor(context: CommandContext, flags: DoctorFlags): Pr
       settings: await meantSettings(flags, env),
       volantd: await askVolantd(context),
       hypervisor: env["VOLANT_HYPERVISOR"] || undefined,
+      managed: env["VOLANT_NETWORK"]?.trim() !== "noop",
     }),
   );
-  return { ...result(findings, findingsText), exitCode: EXIT_CODES[worstLevel(findings)] };
+  return { ...result(findings, findingsText, [], troubledChecks), exitCode: EXIT_CODES[worstLevel(findings)] };
 }
 
 /** What a set-up recorded counts; where there is none, what one would be asked for. */
@@ -53,18 +58,20 @@ async function meantSettings(flags: DoctorFlags, env: CommandContext["io"]["env"
   }
 }
 
-function isLoopback(api: string): boolean {
+/** A socket in the file system is this host's. */
+function isHere(api: string): boolean {
+  if (api.startsWith("unix:")) return true;
   const host = URL.canParse(api) ? new URL(api).hostname : "";
   return host === "localhost" || host === "[::1]" || /^127(?:\.\d{1,3}){3}$/.test(host);
 }
 
 /** volantd's word, if one of this host answers. */
 async function askVolantd({ api, client: open }: CommandContext): Promise<SeenVolantd> {
-  if (!isLoopback(api)) return { answers: false, reason: `${api} is not on this host` };
+  if (!isHere(api)) return { answers: false, reason: `${api} is not on this host` };
   const signal = AbortSignal.timeout(ANSWER_MS);
   try {
     const client = await open();
-    const { installation, bridge, subnet } = await client.system.info({ signal });
+    const { installation, bridge, subnet, network, transport } = await client.system.info({ signal });
     const vms = [];
     for (;;) {
       const page = await client.vms.list({ limit: PAGE, offset: vms.length }, { signal });
@@ -73,12 +80,28 @@ async function askVolantd({ api, client: open }: CommandContext): Promise<SeenVo
     }
     const vmIds = vms.map(({ id }) => id);
     const leased = vms.flatMap(({ ip_address: address }) => (address === "" ? [] : address));
-    return { answers: true, installation, bridge, subnet, vmIds, leased };
+    const withoutVsock = vms.flatMap(({ name, agent: { transport_reason: reason } }) =>
+      reason === undefined ? [] : { name, reason },
+    );
+    const managed = network !== "noop";
+    const said = { installation, bridge, subnet, managed, vmIds, leased, transport, withoutVsock };
+    return { answers: true, ...said, deafPorts: vms.flatMap(deafPorts) };
   } catch (error) {
     if (signal.aborted) return { answers: false, reason: `${api} does not answer within ${ANSWER_MS / 1000} s` };
     if (error instanceof VolantError) return { answers: false, reason: error.message };
     throw error;
   }
+}
+
+function deafPorts({ name, network }: Vm): NonNullable<Extract<SeenVolantd, { answers: true }>["deafPorts"]> {
+  return (network.published ?? [])
+    .filter(({ listening }) => !listening)
+    .map((port) => ({ vm: name, endpoint: endpointText(port), reason: port.reason }));
+}
+
+/** Checks that found something. */
+function troubledChecks(findings: readonly Finding[]): string[] {
+  return findings.filter(({ level }) => level === "warning" || level === "broken").map(({ check }) => check);
 }
 
 /** A line for each finding, and below it the command that puts it right. */

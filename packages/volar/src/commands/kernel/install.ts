@@ -40,7 +40,7 @@ async function installCommand(context: CommandContext, flags: KernelInstallFlags
     source:
       flags.file === undefined ? { kind: "distribution" } : { kind: "file", path: resolve(flags.file), ...modules },
     onProgress: (line) => {
-      if (context.output === "table") context.io.stdout.write(`${line}\n`);
+      if (context.tells) context.io.stdout.write(`${line}\n`);
     },
   });
   const { changed, record, bzImagePath, elfPath } = installed;
@@ -56,5 +56,7 @@ async function installCommand(context: CommandContext, flags: KernelInstallFlags
   return result(
     data,
     ({ release, bzimage }) => `kernel ${release} ${changed ? "installed" : "unchanged"}: ${bzimage}\n`,
+    [],
+    ({ release }) => [release],
   );
 }

@@ -10,5 +10,5 @@ export async function disablePlugin(context: CommandContext, name: string): Prom
 }
 
 export function registerDisable(plugins: Command, io: CliIo): void {
-  plugins.command("disable").description("disable a plugin").argument("<name>").action(action(io, disablePlugin));
+  plugins.command("disable").description("disable a plugin").argument("<plugin>").action(action(io, disablePlugin));
 }

@@ -10,5 +10,5 @@ export async function enablePlugin(context: CommandContext, name: string): Promi
 }
 
 export function registerEnable(plugins: Command, io: CliIo): void {
-  plugins.command("enable").description("enable a plugin").argument("<name>").action(action(io, enablePlugin));
+  plugins.command("enable").description("enable a plugin").argument("<plugin>").action(action(io, enablePlugin));
 }

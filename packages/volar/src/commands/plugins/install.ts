@@ -1,5 +1,6 @@
 import { stat } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import type { Manifest, Plugin } from "@volant/contract";
 import { VolantError } from "@volant/contract/errors";
@@ -8,32 +9,61 @@ import type { Command } from "commander";
 import { action, type CommandContext } from "../../context.ts";
 import { fileFailure } from "../../file-failure.ts";
 import type { CliIo } from "../../io.ts";
-import { readJson } from "../../json-file.ts";
+import { checkFiles, handOver } from "../../hand-over.ts";
+import { MAX_JSON_BYTES, parseJson, readJson } from "../../json-file.ts";
 import { result, type Result } from "../../output.ts";
-import { checkFile, localFiles, readWithProgress, withFiles, type CheckedFile } from "../../plugin-files.ts";
+import { findFiles, isWebAddress, openApiAddress, withFiles, type Origin } from "../../plugin-files.ts";
 
 interface InstallOptions {
   readonly replace?: boolean;
 }
 
-async function manifestPath(given: string): Promise<string> {
-  if (/^https?:\/\//i.test(given)) {
-    throw new VolantError("not_supported", "installing from an address is not supported yet", {
-      hint: "download the manifest and its files, then install the file",
-    });
-  }
+/** The manifest as it is written, and where what it names is meant from. A folder, or an address that ends in /, holds manifest.json. */
+async function readManifest(
+  given: string,
+  io: CliIo,
+): Promise<{ readonly written: Manifest; readonly origin: Origin }> {
+  const found = isWebAddress(given) ? await manifestOfWeb(given) : await manifestOfFile(given, io);
+  // The schemas take longest of all to load, and only this command needs them.
+  const { checkSchema, ManifestFile } = await import("@volant/contract");
+  // An editor's word, and none of the plugin's: volantd knows no such field.
+  const { $schema: _, ...written } = checkSchema(ManifestFile, found.document, `manifest ${found.shown}`);
+  return { written, origin: found.origin };
+}
+
+interface FoundDocument {
+  readonly document: unknown;
+  readonly shown: string;
+  readonly origin: Origin;
+}
+
+async function manifestOfWeb(given: string): Promise<FoundDocument> {
+  if (!URL.canParse(given)) throw new VolantError("invalid", `${JSON.stringify(given)} is no address of the web`);
+  const { fetchText } = await import("../../web-files.ts");
+  const webAddress = new URL(given.endsWith("/") ? "manifest.json" : "", given).href;
+  const document = parseJson(await fetchText(webAddress, MAX_JSON_BYTES), webAddress);
+  return { document, shown: webAddress, origin: { webAddress } };
+}
+
+async function manifestOfFile(given: string, io: CliIo): Promise<FoundDocument> {
   const path = resolve(given);
   const found = await stat(path).catch((error: unknown) => {
     throw fileFailure(given, error);
   });
-  return found.isDirectory() ? join(path, "manifest.json") : path;
+  const file = found.isDirectory() ? join(path, "manifest.json") : path;
+  return { document: await readJson(file, io), shown: file, origin: { folder: dirname(file) } };
 }
 
-async function readManifest(path: string, io: CliIo): Promise<Manifest> {
-  const document = await readJson(path, io);
-  // The schemas take longest of all to load, and only this command needs them.
-  const { checkSchema, Manifest: schema } = await import("@volant/contract");
-  return checkSchema(schema, document, `manifest ${path}`);
+async function readDocument(address: string, io: CliIo): Promise<unknown> {
+  if (!isWebAddress(address)) return readJson(fileURLToPath(address), io);
+  const { fetchText } = await import("../../web-files.ts");
+  return parseJson(await fetchText(address, MAX_JSON_BYTES), address);
+}
+
+/** The manifest with its OpenAPI document in it, where it names a file beside it: volantd reads and fetches none. */
+async function withOpenApi(manifest: Manifest, origin: Origin, io: CliIo): Promise<Manifest> {
+  const address = openApiAddress(manifest, origin);
+  return address === undefined ? manifest : { ...manifest, openapi: JSON.stringify(await readDocument(address, io)) };
 }
 
 async function installed(client: VolantClient, name: string): Promise<Plugin | undefined> {
@@ -42,14 +72,6 @@ async function installed(client: VolantClient, name: string): Promise<Plugin | u
   } catch (error) {
     if (error instanceof VolantError && error.code === "not_found") return undefined;
     throw error;
-  }
-}
-
-async function handOver(context: CommandContext, client: VolantClient, files: readonly CheckedFile[]): Promise<void> {
-  for (const file of files) {
-    if (await client.images.has(file.actual)) continue;
-    const show = (percent: number) => context.progress.show(`handing over ${basename(file.path)} ${percent} %`);
-    await client.images.put(file.actual, readWithProgress(file, show));
   }
 }
 
@@ -69,18 +91,15 @@ async function replace(client: VolantClient, old: Plugin, manifest: Manifest): P
  * volantd lacks them, the manifest last.
  */
 export async function installPlugin(context: CommandContext, given: string, options: InstallOptions): Promise<Result> {
-  const path = await manifestPath(given);
-  const written = await readManifest(path, context.io);
-  const files: CheckedFile[] = [];
-  for (const file of localFiles(written, dirname(path))) {
-    files.push(
-      await checkFile(file, (percent) => context.progress.show(`reading ${basename(file.path)} ${percent} %`)),
-    );
-  }
+  const { written: plain, origin } = await readManifest(given, context.io);
+  const written = await withOpenApi(plain, origin, context.io);
+  const files = await checkFiles(context, findFiles(written, origin));
   const manifest = withFiles(written, files);
   const client = await context.client();
   const old = await installed(client, manifest.name);
   if (old !== undefined && isDeepStrictEqual(old.manifest, manifest) && options.replace === true) {
+    // Its files may have been lost where they were kept.
+    await handOver(context, client, files);
     return result(old, ({ name, version }) => `plugin ${name} ${version} is installed already\n`);
   }
   if (old !== undefined && options.replace !== true) {
@@ -96,8 +115,10 @@ export async function installPlugin(context: CommandContext, given: string, opti
 export function registerInstall(plugins: Command, io: CliIo): void {
   plugins
     .command("install")
-    .description("install a plugin from its manifest, a JSON file or the folder that holds manifest.json")
-    .argument("<path>")
+    .description(
+      "install a plugin from its manifest: a JSON file, the folder that holds manifest.json, or an address of the web",
+    )
+    .argument("<path|url>")
     .option("--replace", "put it in the place of an installed plugin of this name")
     .action(action(io, installPlugin));
 }

@@ -12,6 +12,7 @@ export async function removePlugins(context: CommandContext, names: readonly str
     { removed: done },
     ({ removed }) => removed.map((name) => `plugin ${name} removed\n`).join(""),
     failures,
+    ({ removed }) => removed,
   );
 }
 
@@ -20,6 +21,6 @@ export function registerRemove(plugins: Command, io: CliIo): void {
     .command("remove")
     .alias("rm")
     .description("remove plugins that no VM needs")
-    .argument("<names...>")
+    .argument("<plugins...>")
     .action(action(io, removePlugins));
 }

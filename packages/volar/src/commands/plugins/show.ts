@@ -10,5 +10,5 @@ export async function showPlugin(context: CommandContext, name: string): Promise
 }
 
 export function registerShow(plugins: Command, io: CliIo): void {
-  plugins.command("show").description("show a plugin").argument("<name>").action(action(io, showPlugin));
+  plugins.command("show").description("show a plugin").argument("<plugin>").action(action(io, showPlugin));
 }

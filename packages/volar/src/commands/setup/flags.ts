@@ -1,10 +1,10 @@
 /** From flags and environment to a request for set-up. */
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { DEFAULTS } from "@volant/contract/defaults";
 import { VolantError } from "@volant/contract/errors";
 import type { SetupRequest } from "@volant/host";
+import { ownProgram } from "@volant/host/installation";
 
 export interface SetupFlags {
   readonly bridge?: string;
@@ -19,21 +19,39 @@ export interface SetupFlags {
   readonly volantdProgram?: string;
   readonly volarProgram?: string;
   readonly adopt?: boolean;
+  readonly firewall?: string;
+  readonly lan?: string;
+  readonly lanName?: string;
+  readonly lanBridge?: readonly string[];
   readonly undo?: boolean;
   readonly dryRun?: boolean;
 }
 
-type Environment = Readonly<Record<string, string | undefined>>;
+/** What `--lan` calls its bridge. */
+export const DEFAULT_LAN_BRIDGE = "lbr0";
 
-/** A program of this checkout's `bin`. */
-function ownProgram(name: string): string {
-  return fileURLToPath(new URL(`../../../../../bin/${name}`, import.meta.url));
-}
+type Environment = Readonly<Record<string, string | undefined>>;
 
 /** A path from a flag, a variable (an empty one counts as unset) or the default; relative ones are meant from here. */
 function pathSetting(flag: string, given: string | undefined, variable: string | undefined, standard: string): string {
   if (given === "") throw new VolantError("invalid", `${flag} needs a path, and it is empty`);
   return resolve(given ?? (variable || standard));
+}
+
+/** Undefined leaves it to what the host is set up with. */
+function firewallSetting(value: string | undefined): SetupRequest["firewall"] {
+  if (value === undefined || value === "iptables" || value === "nftables") return value;
+  throw new VolantError("invalid", `the firewall ${JSON.stringify(value)} does not exist: use iptables or nftables`, {
+    hint: "it is set by --firewall or VOLANT_FIREWALL",
+  });
+}
+
+function lanRequests({ lan, lanName, lanBridge = [] }: SetupFlags): NonNullable<SetupRequest["lans"]> {
+  if (lan === undefined && lanName !== undefined) {
+    throw new VolantError("invalid", "--lan-name names the bridge that --lan makes, and there is no --lan");
+  }
+  const made = lan === undefined ? [] : [{ bridge: lanName ?? DEFAULT_LAN_BRIDGE, card: lan }];
+  return [...made, ...lanBridge.map((bridge) => ({ bridge, card: null }))];
 }
 
 /** The work folder: all that an undo needs to know. */
@@ -63,5 +81,7 @@ export function setupRequest(flags: SetupFlags, env: Environment): SetupRequest 
     volantdProgram: pathSetting("--volantd-program", flags.volantdProgram, undefined, ownProgram("volantd")),
     volarProgram: pathSetting("--volar-program", flags.volarProgram, undefined, ownProgram("volar")),
     adopt: flags.adopt ?? false,
+    firewall: firewallSetting(flags.firewall ?? (env["VOLANT_FIREWALL"] || undefined)),
+    lans: lanRequests(flags),
   };
 }

@@ -19,9 +19,9 @@ export async function runSetupCommand(context: CommandContext, flags: SetupFlags
   return flags.undo === true ? await undo(context, flags) : await setUp(context, flags);
 }
 
-function lineWriter({ io, output }: CommandContext): (line: string) => void {
+function lineWriter({ io, tells }: CommandContext): (line: string) => void {
   return (line) => {
-    if (output === "table") io.stdout.write(`${line}\n`);
+    if (tells) io.stdout.write(`${line}\n`);
   };
 }
 

@@ -33,7 +33,7 @@ export async function showVersion(context: CommandContext): Promise<Result> {
     if (!(error instanceof VolantError)) throw error;
     versions = { client: VOLANT_VERSION, server: null, api, error: error.message };
   }
-  return result(versions, versionFields);
+  return result(versions, versionFields, [], ({ client: own }) => [own]);
 }
 
 /** `volar version` */

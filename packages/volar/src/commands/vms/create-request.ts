@@ -1,6 +1,7 @@
 /** From flags and a configuration file to the request body. Pure: what is valid is the server's to say. */
-import type { CreateVmRequest, VmConfig } from "@volant/contract";
+import type { CreateVmRequest, RestartPolicy, VmConfig } from "@volant/contract";
 import { VolantError } from "@volant/contract/errors";
+import type { ExposeEntry } from "./port-spec.ts";
 
 export interface CreateFlags {
   readonly plugin?: string;
@@ -17,6 +18,11 @@ export interface CreateFlags {
   readonly device?: readonly string[];
   readonly deviceAllowlist?: readonly string[];
   readonly network?: string;
+  readonly publish?: readonly ExposeEntry[];
+  readonly ip?: string;
+  readonly mac?: string;
+  readonly allowSpoofing?: boolean;
+  readonly restart?: RestartPolicy;
   readonly env?: Readonly<Record<string, string>>;
   readonly nameserver?: readonly string[];
 }
@@ -45,6 +51,11 @@ function configOf(flags: CreateFlags, file: VmConfig): VmConfig | undefined {
     initramfs,
     devices: devices === undefined ? file.devices : { ...file.devices, ...devices },
     network: flags.network === undefined ? file.network : { ...file.network, mode: flags.network },
+    expose: flags.publish === undefined ? file.expose : [...(file.expose ?? []), ...flags.publish],
+    ip_address: flags.ip ?? file.ip_address,
+    mac_address: flags.mac ?? file.mac_address,
+    policy: flags.allowSpoofing === true ? { ...file.policy, anti_spoof: false } : file.policy,
+    restart: flags.restart ?? file.restart,
     env: flags.env === undefined ? file.env : { ...file.env, ...flags.env },
     nameservers: flags.nameserver === undefined ? file.nameservers : [...flags.nameserver],
   });

@@ -23,7 +23,7 @@ export function registerExec(vms: Command, io: CliIo): void {
   vms
     .command("exec")
     .description("run a program in a guest, with volar's standard input and output; its exit code is volar's")
-    .argument("<name>")
+    .argument("<vm>")
     .argument("<command...>", "the program and its arguments, after --")
     .option("--env <key=value>", "environment variable, may be repeated", keyValue)
     .option("--cwd <directory>", "where in the guest (default: /)")

@@ -1,38 +1,48 @@
 import { once } from "node:events";
-import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
-import { pipeline } from "node:stream";
+import { createServer, Socket, type AddressInfo, type Server } from "node:net";
+import type { Duplex } from "node:stream";
+import { TLSSocket } from "node:tls";
 import { VolantError } from "@volant/contract/errors";
 import type { GuestStreams } from "@volant/sdk/node";
 import { Argument, type Command } from "commander";
 import { action, type CommandContext } from "../../context.ts";
 import { failureText } from "../../failure.ts";
 import type { CliIo } from "../../io.ts";
+import { renderItem } from "../../output.ts";
 import { portPair } from "../../values.ts";
 
 type PortPair = ReturnType<typeof portPair>;
 
 const HERE = "127.0.0.1";
 
-/** Carries one connection into the guest; a failure is said, and closes it. */
+/** Both ways, each until it has ended; where one side breaks off, the other does too: half an answer must not look like a whole one. */
+function join(client: Socket, guest: Duplex): void {
+  const breakOff = () => {
+    client.resetAndDestroy();
+    // Encrypted, it has no reset of its own: its peer misses the closing alert. Neither has volantd's Unix socket, and Node throws when one is asked for.
+    const isTcp = guest instanceof Socket && !(guest instanceof TLSSocket) && guest.localAddress !== undefined;
+    if (isTcp) guest.resetAndDestroy();
+    else guest.destroy();
+  };
+  for (const side of [client, guest]) {
+    side.once("error", breakOff).once("close", () => {
+      if (!side.readableEnded || !side.writableFinished) breakOff();
+    });
+  }
+  client.pipe(guest).pipe(client);
+}
+
+/** Carries one connection into the guest; a failure is said, and resets it. */
 async function carry(streams: GuestStreams, vm: string, port: number, socket: Socket, io: CliIo): Promise<void> {
   socket.on("error", () => {});
   try {
     const gone = new AbortController();
     socket.once("close", () => gone.abort());
     const stream = await streams.forward(vm, port, { signal: gone.signal });
-    for (const [from, to] of [
-      [socket, stream],
-      [stream, socket],
-    ] as const) {
-      pipeline(from, to, (error) => {
-        if (error == null) return;
-        socket.destroy();
-        stream.destroy();
-      });
-    }
+    join(socket, stream);
   } catch (error) {
     if (!socket.destroyed) io.stderr.write(failureText(error));
-    socket.destroy();
+    socket.resetAndDestroy();
   }
 }
 
@@ -57,7 +67,7 @@ export async function forwardToVm(
   name: string,
   pairs: readonly PortPair[],
 ): Promise<undefined> {
-  const { io } = context;
+  const { io, output, quiet } = context;
   // A name that is none should be said now, and not at the first connection.
   await (await context.client()).vms.get(name);
   const streams = await context.streams();
@@ -68,7 +78,9 @@ export async function forwardToVm(
   try {
     for (const [index, { hostPort, guestPort }] of pairs.entries()) {
       const port = await listen(servers[index] as Server, hostPort);
-      io.stdout.write(`forwarding ${HERE}:${port} to port ${guestPort} of ${name}\n`);
+      const told = { host_address: HERE, host_port: port, vm: name, guest_port: guestPort };
+      const line = quiet ? `${HERE}:${port}` : `forwarding ${HERE}:${port} to port ${guestPort} of ${name}`;
+      io.stdout.write(await renderItem(told, output, () => line));
     }
   } catch (error) {
     for (const server of servers) server.close();
@@ -86,7 +98,7 @@ export function registerForward(vms: Command, io: CliIo): void {
   vms
     .command("forward")
     .description("forward TCP ports of this machine into a guest, until interrupted")
-    .argument("<name>")
+    .argument("<vm>")
     .addArgument(new Argument("<ports...>", "<host port>:<guest port>, such as 8080:80").argParser(gatherPairs))
     .action(action(io, forwardToVm));
 }

@@ -10,5 +10,5 @@ export async function getVm(context: CommandContext, name: string): Promise<Resu
 }
 
 export function registerGet(vms: Command, io: CliIo): void {
-  vms.command("get").description("show a VM").argument("<name>").action(action(io, getVm));
+  vms.command("get").description("show a VM").argument("<vm>").action(action(io, getVm));
 }

@@ -43,7 +43,7 @@ export function registerList(vms: Command, io: CliIo): void {
     .description("list VMs")
     .option("--status <status>", "only with this status; may be repeated", repeated)
     .option("--runtime <name>", "only of this runtime")
-    .option("--plugin <name>", "only of this plugin")
+    .option("--plugin <plugin>", "only of this plugin")
     .option("--query <text>", "only with this text in the name")
     .option("--limit <count>", "at most so many", wholeNumber(1))
     .option("--offset <count>", "leave out so many first", wholeNumber(0))

@@ -48,7 +48,7 @@ export function registerShell(vms: Command, io: CliIo): void {
   vms
     .command("shell")
     .description("open a shell in a guest, on this terminal")
-    .argument("<name>")
+    .argument("<vm>")
     .argument("[command...]", "another program than sh, after --")
     .action(action(io, shellInVm));
 }

@@ -22,7 +22,7 @@ export function registerWait(vms: Command, io: CliIo): void {
   vms
     .command("wait")
     .description("wait until a VM has a status")
-    .argument("<name>")
+    .argument("<vm>")
     .addOption(
       new Option("--status <status>", "status to wait for")
         .choices(["pending", "starting", "running", "stopped", "crashed"])
