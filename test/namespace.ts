@@ -23,8 +23,10 @@ const MARK = "VOLANT_TEST_OUTER_NETNS";
 /**
  * Moves this process into a fresh network namespace with lo up. Call it at the top level of a test file, with
  * `import.meta.url`, before any test is declared. Throws when the process may not create namespaces.
+ *
+ * @param also `mounts`: file systems that the test mounts are its own, too, and go with it
  */
-export function enterOwnNamespace(moduleUrl: string): void {
+export function enterOwnNamespace(moduleUrl: string, also: "" | "mounts" = ""): void {
   const current = readlinkSync("/proc/self/ns/net");
   const outer = process.env[MARK];
   if (outer !== undefined && outer !== current) {
@@ -37,16 +39,30 @@ export function enterOwnNamespace(moduleUrl: string): void {
     throw new Error(`${fileURLToPath(moduleUrl)} needs root: it makes a network namespace of its own`);
   }
   if (process.execve === undefined) throw new Error("this Node has no process.execve: use Node 24.15 or later");
-  const argv = ["unshare", "--net", "--", process.execPath, ...process.execArgv];
+  const argv = [
+    "unshare",
+    "--net",
+    ...(also === "mounts" ? ["--mount"] : []),
+    "--",
+    process.execPath,
+    ...process.execArgv,
+  ];
   process.execve("/usr/bin/unshare", [...argv, fileURLToPath(moduleUrl), ...process.argv.slice(2)], {
     ...process.env,
     [MARK]: current,
   });
 }
 
+/** A thousand links, in detail, take more than a megabyte, which is where Node would stop. */
+const MOST_OUTPUT_BYTES = 64 * 1024 * 1024;
+
 /** Runs `ip` in this namespace and returns what it printed. Throws with its standard error when it fails. */
 export function ip(...args: string[]): string {
-  return execFileSync("ip", args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+  return execFileSync("ip", args, {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "pipe"],
+    maxBuffer: MOST_OUTPUT_BYTES,
+  });
 }
 
 /** What `ip -json -details …` prints, parsed. `ip` prints nothing at all for an empty list; that is `[]` here. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test, { after, before } from "node:test";
 import { Netlink } from "@volant/netlink";
 import { BridgeManager } from "../../packages/volantd/src/network/bridge-manager.ts";
+import { PolicyKeeper } from "../../packages/volantd/src/network/policy-keeper.ts";
 import type { MarkedTap } from "../../packages/volantd/src/network/network-manager.ts";
 import { enterOwnNamespace, ip, ipJson } from "../namespace.ts";
 
@@ -13,11 +14,14 @@ let manager: BridgeManager;
 before(async () => {
   ip("link", "add", "vbr0", "type", "bridge");
   ip("address", "add", "10.9.0.1/24", "dev", "vbr0");
+  const netlink = await Netlink.open();
   manager = new BridgeManager({
-    netlink: await Netlink.open(),
+    netlink,
+    policy: new PolicyKeeper({ netlink, installation: "abcdef01" }),
     installation: "abcdef01",
     bridge: "vbr0",
     hostAddress: "10.9.0.1",
+    lans: { check: async () => undefined, made: async () => [] },
     restore: async () => [],
   });
 });
@@ -65,6 +69,7 @@ test("a tap is a persistent tap with vnet_hdr on the bridge, up, with our mark, 
     up: true,
     bridge: "vbr0",
     usable: true,
+    guarded: false,
     owner: UID,
   });
   assert.deepEqual(
@@ -146,6 +151,16 @@ test("many taps are deleted at once, all of them and nothing else", async () => 
   assert.ok(after.foreignNames.has("theirs0"));
 });
 
+test("a tap that is being made is taken for nobody else's, though it does not bear our mark yet", async () => {
+  for (let round = 0; round < 20; round += 1) {
+    let isMade = false;
+    const making = manager.createTap({ vmId: 70, name: "vttap-made", uid: UID }).finally(() => (isMade = true));
+    while (!isMade) await manager.checkReady("vttap-made");
+    await making;
+    await manager.deleteTap(await tapOf(70));
+  }
+});
+
 test("what others do to the bridge and to a tap is told", async () => {
   const controller = new AbortController();
   const seen: (number | "all")[] = [];
@@ -159,6 +174,13 @@ test("what others do to the bridge and to a tap is told", async () => {
   await promise;
   controller.abort();
   await watching;
+});
+
+test("a MAC that a link of this host has is found by it, and one that none has is not", async () => {
+  const mac = "02:00:00:00:00:76";
+  ip("link", "set", "vbr0", "address", mac);
+  assert.equal(await manager.linkWithMac(mac), "vbr0");
+  assert.equal(await manager.linkWithMac("02:00:00:00:00:77"), undefined);
 });
 
 test("a missing bridge and a name that is not ours are said before anything is made", async () => {

@@ -12,6 +12,7 @@ import test, { after, before } from "node:test";
 import type { Finding } from "@volant/host";
 import { Netlink } from "@volant/netlink";
 import { enterOwnNamespace, ip } from "../namespace.ts";
+import { within } from "../patience.ts";
 import { networkState, run } from "./setup-state.ts";
 
 enterOwnNamespace(import.meta.url);
@@ -153,6 +154,26 @@ test("a FORWARD chain like Docker's, with and without our rules, and a drop that
     /before the rules/,
   );
   run("iptables", "-D", "FORWARD", "-j", "DROP");
+  for (const drop of [
+    ["-i", "vbr0", "-m", "comment", "--comment", "no guests", "-j", "REJECT"],
+    ["-j", "DOCKER-USER"],
+  ]) {
+    breaks(
+      "forward_policy",
+      "broken",
+      () => {
+        if (drop.includes("DOCKER-USER")) {
+          run("iptables", "-N", "DOCKER-USER");
+          run("iptables", "-A", "DOCKER-USER", "-s", "192.168.0.0/16", "-j", "DROP");
+        }
+        run("iptables", "-I", "FORWARD", "1", ...drop);
+      },
+      /before the rules .*: -A (?:FORWARD -i vbr0 .* -j REJECT|DOCKER-USER -s 192\.168\.0\.0\/16 -j DROP)/,
+    );
+    run("iptables", "-D", "FORWARD", ...drop);
+  }
+  run("iptables", "-F", "DOCKER-USER");
+  run("iptables", "-X", "DOCKER-USER");
   run("iptables", "-P", "FORWARD", "ACCEPT");
   assertHealthy();
 });
@@ -222,7 +243,7 @@ test("a tap, a folder and a hypervisor without each other, and a kernel that is 
     () => rmSync(join(runtimeDir, "8"), { recursive: true }),
     /its VM's folder is gone/,
   );
-  await ended;
+  await within(ended, "the end of a stale process");
   assertHealthy();
   rmSync(join(workDir, "kernel/bzImage"));
   const kernel = wrong(doctor());
@@ -239,5 +260,43 @@ test("a record that is damaged, and a set-up that ended in the middle", () => {
   writeFileSync(path, "{");
   assert.match(wrong(doctor())[0]?.sentence ?? "", /is not JSON/);
   breaks("setup", "broken", () => writeFileSync(path, text.replace('"applied"', '"applying"')), /ended in the middle/);
+  assertHealthy();
+});
+
+test("the same host set up with nftables: rules of its own table, and Docker's DROP, which no table of ours can overrule", () => {
+  const setup = (...args: string[]) => run(join(programs, "volar"), "setup", "--work-dir", workDir, ...args);
+  setup("--undo");
+  setup("--runtime-dir", runtimeDir, "--service-file", "", "--firewall", "nftables");
+  assertHealthy();
+  const table = ["ip", "volant-vbr0"];
+  breaks("masquerade", "broken", () => void run("nft", "delete", "table", ...table), /is missing/);
+  assertHealthy();
+  breaks("forward_policy", "warning", () => void run("nft", "flush", "chain", ...table, "forward"), /from and to vbr0/);
+  assertHealthy();
+  breaks(
+    "forward_drop",
+    "broken",
+    () => void run("iptables", "-P", "FORWARD", "DROP"),
+    /chain FORWARD of table ip filter/,
+  );
+  assertHealthy();
+  run("iptables", "-P", "FORWARD", "ACCEPT");
+  run("iptables", "-F", "FORWARD");
+});
+
+test("a LAN bridge that was deleted, set down, or lost its card", () => {
+  ip("link", "add", "card0", "type", "veth", "peer", "name", "far");
+  ip("link", "set", "far", "up");
+  run(join(programs, "volar"), "setup", "--work-dir", workDir, "--service-file", "", "--lan", "card0");
+  assertHealthy();
+  breaks(
+    "lan_bridges",
+    "broken",
+    () => void ip("link", "set", "card0", "nomaster"),
+    /card0 is not on the LAN bridge lbr0/,
+  );
+  assertHealthy();
+  breaks("lan_bridges", "broken", () => void ip("link", "set", "lbr0", "down"), /is down/);
+  breaks("lan_bridges", "broken", () => void ip("link", "delete", "lbr0"), /lbr0 is missing/);
   assertHealthy();
 });

@@ -318,3 +318,19 @@ test("a closed Netlink refuses requests, and close may be called twice", async (
   await other.close();
   await assert.rejects(other.links.list(), code("EBADF"));
 });
+
+test("a list of all links shows what has changed of one since the last list, and the others as they were", async () => {
+  const all = () => nl.links.list({ stats: false });
+  const { index } = await nl.links.create({ name: "br0", kind: "bridge", up: true });
+  await nl.links.create({ name: "v0", kind: "veth", peer: { name: "v1" } });
+  const find = async (name: string) => (await all()).find((link) => link.name === name);
+  for (const change of [{ up: true }, { alias: "ours" }, { master: "br0" }, { group: 7 }, { mtu: 1400 }]) {
+    await nl.links.set("v0", change);
+    const { stats64: _, ...expected } = (await nl.links.get("v0")) ?? {};
+    assert.deepEqual(await find("v0"), expected, JSON.stringify(change));
+  }
+  await nl.links.delete("v0");
+  assert.equal(await find("v0"), undefined);
+  assert.equal(nl.links.indexOf("br0"), index);
+  assert.equal(nl.links.indexOf("v0"), undefined);
+});

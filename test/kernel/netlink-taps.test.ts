@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, readFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import test, { after, afterEach } from "node:test";
-import { closeTap, Netlink, NetlinkError, openTap } from "@volant/netlink";
+import { childEnd, closeTap, Netlink, NetlinkError, openTap, startChild } from "@volant/netlink";
 import { enterOwnNamespace, ipJson } from "../namespace.ts";
+import { within } from "../patience.ts";
 
 enterOwnNamespace(import.meta.url);
 
@@ -66,7 +67,7 @@ test("a fresh tap has no carrier and no IPv6 address until somebody opens it, an
   const index = await nl.taps.create({ name: "t0", attach: { master: "br0", addressGeneration: "none" } });
   assert.equal((await nl.links.get(index))?.carrier, false);
   assert.deepEqual(await nl.addresses.list({ link: index }), []);
-  const fd = openTap("t0");
+  const fd = await openTap("t0");
   assert.equal((await nl.links.get(index))?.carrier, true);
   await closeTap(fd);
   assert.equal((await nl.links.get(index))?.carrier, false);
@@ -104,14 +105,14 @@ test("two hundred taps made at once are all there, each with its own alias", asy
 
 test("an opened tap is handed to a child process by its number, and stays when both let go", async () => {
   await nl.taps.create({ name: "t0", attach: { master: "br0" } });
-  const fd = openTap("t0");
+  const fd = await openTap("t0");
   const child = spawn("sh", ["-c", "readlink /proc/self/fd/3; cat /proc/self/fdinfo/3"], {
     stdio: ["ignore", "pipe", "inherit", fd],
   });
   child.stdout?.setEncoding("utf8");
   let output = "";
   child.stdout?.on("data", (text: string) => (output += text));
-  await once(child, "close");
+  await within(once(child, "close"), "what a child sees of its tap", () => output);
   assert.match(output, /^\/dev\/net\/tun\n/);
   assert.match(output, /^iff:\s+t0$/m);
   assert.match(
@@ -119,16 +120,16 @@ test("an opened tap is handed to a child process by its number, and stays when b
     /^flags:\s+0?2\d{6}$/m,
     "close-on-exec for any other child",
   );
-  assert.throws(() => openTap("t0"), code("EBUSY"));
+  await assert.rejects(openTap("t0"), code("EBUSY"));
   await closeTap(fd);
   assert.ok(await nl.links.get("t0"));
 });
 
 test("opening a tap that does not exist is ENODEV and makes none; a link that is no tap is refused", async () => {
   const files = openFiles();
-  assert.throws(() => openTap("nobody"), code("ENODEV"));
-  assert.throws(() => openTap("br0"), NetlinkError);
-  assert.throws(() => openTap("a/b"), code("EINVAL"));
+  await assert.rejects(openTap("nobody"), code("ENODEV"));
+  await assert.rejects(openTap("br0"), NetlinkError);
+  await assert.rejects(openTap("a/b"), code("EINVAL"));
   assert.equal(await nl.links.get("nobody"), undefined);
   assert.equal(openFiles(), files);
 });
@@ -139,4 +140,18 @@ test("arguments that can't be right are refused before a tap is made", async () 
   await assert.rejects(nl.taps.create({ name: "t0", owner: -1 }), code("EINVAL"));
   await assert.rejects(nl.taps.create({ name: "t0", attach: { mtu: 10 } }), code("EINVAL"));
   assert.deepEqual(await nl.links.list({ kind: "tun" }), []);
+});
+
+test("a tap that was just made can be opened while children are being started, since none of them has a copy of its descriptor", async () => {
+  const nothing = openSync("/dev/null", "r+");
+  const start = { path: "/bin/true", args: ["true"], env: {}, files: [nothing, nothing, nothing] };
+  for (let round = 0; round < 20; round += 1) {
+    const name = `beside${round}`;
+    const made = nl.taps.create({ name });
+    const children = Array.from({ length: 8 }, () => startChild(start));
+    await made;
+    await closeTap(await openTap(name));
+    for (const pid of await Promise.all(children)) await childEnd(pid);
+  }
+  closeSync(nothing);
 });

@@ -7,28 +7,9 @@ import { fileURLToPath } from "node:url";
 import { VolantError } from "@volant/contract";
 import { bridgeAlias, bridgeMac, previewSetup, type Progress, restoreNetwork, runSetup, undoSetup } from "@volant/host";
 import { enterOwnNamespace, ip, ipJson } from "../namespace.ts";
-import { networkState, run, type Scratch, scratchSetup } from "./setup-state.ts";
+import { DOCKER_RULES, networkState, run, type Scratch, scratchSetup } from "./setup-state.ts";
 
 enterOwnNamespace(import.meta.url);
-
-/** What Docker's engine leaves in the filter and nat tables. */
-const DOCKER_RULES = `*filter
-:INPUT ACCEPT [0:0]
-:FORWARD DROP [0:0]
-:OUTPUT ACCEPT [0:0]
-:DOCKER - [0:0]
-:DOCKER-USER - [0:0]
--A FORWARD -j DOCKER-USER
--A FORWARD -o docker0 -j DOCKER
--A FORWARD -i docker0 ! -o docker0 -j ACCEPT
--A DOCKER-USER -j RETURN
-COMMIT
-*nat
-:PREROUTING ACCEPT [0:0]
-:POSTROUTING ACCEPT [0:0]
--A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
-COMMIT
-`;
 
 /** The test leaves the namespace, and its own folder, as it found them. */
 async function leavingNoTrace(
@@ -200,6 +181,8 @@ test("refusals name the reason and leave nothing behind", async () => {
     });
   };
   ip("link", "add", "ve0", "type", "veth", "peer", "name", "ve1");
+  // Without an address that the kernel makes, and has on trial for a second or two: that end would be a difference.
+  ip("link", "set", "ve0", "addrgenmode", "none");
   ip("link", "set", "ve0", "up");
   ip("address", "add", "192.168.0.7/16", "dev", "ve0");
   await refused("in_use", /^the subnet 192\.168\.127\.0\/24 overlaps the address 192\.168\.0\.7\/16 of ve0$/);
@@ -212,6 +195,7 @@ test("refusals name the reason and leave nothing behind", async () => {
   ip("link", "delete", "vbr0");
   ip("link", "add", "vbr0", "type", "bridge");
   await refused("exists", /vbr0 exists already and was not made by volar setup/);
+  ip("link", "set", "vbr0", "addrgenmode", "none");
   ip("link", "set", "vbr0", "up");
   ip("address", "add", "10.0.0.1/24", "dev", "vbr0");
   ip("route", "add", "default", "via", "10.0.0.2", "dev", "vbr0");

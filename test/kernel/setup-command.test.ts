@@ -75,6 +75,25 @@ test("--dry-run works for nobody with an empty PATH, and changes nothing", () =>
   });
 });
 
+test("--dry-run shows how a card moves and what nftables reads, for nobody with an empty PATH", () => {
+  inScratch((_folder, workDir) => {
+    ip("link", "add", "card0", "address", "52:54:00:00:00:09", "type", "veth", "peer", "name", "far");
+    ip("address", "add", "10.77.0.5/24", "dev", "card0");
+    ip("link", "set", "card0", "up");
+    const before = networkState();
+    const args = ["--dry-run", "--work-dir", workDir, "--firewall", "nftables", "--lan", "card0", "--lan-name", "lan0"];
+    const { status, stdout, stderr } = volarAsNobody(args);
+    assert.deepEqual([status, stderr], [0, ""]);
+    assert.match(stdout, /^nft -f - <<'EOF'\nadd table ip volant-vbr0\n/m);
+    assert.match(stdout, /^add rule ip volant-vbr0 forward iifname "lan0" oifname "lan0" accept/m);
+    assert.match(stdout, /^ip link add name lan0 mtu 1500 address 52:54:00:00:00:09 type bridge stp_state 0/m);
+    assert.match(stdout, /^ip link set dev card0 up master lan0$/m);
+    assert.doesNotMatch(stdout, /iptables/);
+    assert.deepEqual(networkState(), before);
+    ip("link", "delete", "card0");
+  });
+});
+
 test("--dry-run shows the unit where systemd is not the init, as comments that a shell skips", () => {
   inScratch((_folder, workDir) => {
     const unit = join(workDir, "volantd.service");
@@ -142,6 +161,12 @@ test("bad settings are one sentence and exit code 2; refusals are one sentence a
     ]);
     fails(2, /^volar: the bridge name "abcdefghijklmnop" is 16 bytes long/, ["--bridge", "abcdefghijklmnop"]);
     fails(2, /^volar: the subnet "nonsense" is not of the form/, [], { VOLANT_SUBNET: "nonsense" });
+    fails(2, /^volar: the firewall "pf" does not exist: use iptables or nftables/, ["--firewall", "pf"]);
+    fails(2, /^volar: the firewall "pf" does not exist/, [], { VOLANT_FIREWALL: "pf" });
+    fails(2, /^volar: --lan-name names the bridge that --lan makes/, ["--lan-name", "lbr1"]);
+    fails(2, /^volar: vbr0 is the managed bridge/, ["--lan-bridge", "vbr0"]);
+    fails(1, /^volar: there is no network card card9/, ["--lan", "card9"]);
+    fails(1, /^volar: there is no bridge br-none/, ["--lan-bridge", "br-none"]);
     fails(2, /unknown option '--nonsense'/, ["--nonsense"]);
     ip("link", "add", "ve0", "type", "veth", "peer", "name", "ve1");
     fails(1, /^volar: there is a link called ve0, and it is not a bridge/, ["--bridge", "ve0"]);

@@ -1,12 +1,12 @@
 /**
  * A set-up or an undo that ends by SIGKILL before its effect of the given number; it exits 0 when it has fewer effects.
  *
- *     node setup-killed.ts setup|undo <work folder> <effects that may happen>
+ *     node setup-killed.ts setup|undo <work folder> <effects that may happen> [settings to change, as JSON]
  */
-import { LinuxHost, type Operation, runSetup, type SetupRecord, undoSetup } from "@volant/host";
+import { LinuxHost, type Operation, runSetup, type SetupRecord, type SetupRequest, undoSetup } from "@volant/host";
 import { scratchSettings } from "./setup-state.ts";
 
-const [mode, workDir = "", effects = "0"] = process.argv.slice(2);
+const [mode, workDir = "", effects = "0", change = "{}"] = process.argv.slice(2);
 let left = Number(effects);
 
 function spend(): void {
@@ -33,4 +33,4 @@ class MortalHost extends LinuxHost {
 
 const host = new MortalHost(workDir);
 if (mode === "undo") await undoSetup(host);
-else await runSetup(host, scratchSettings(workDir));
+else await runSetup(host, scratchSettings(workDir, JSON.parse(change) as Partial<SetupRequest>));

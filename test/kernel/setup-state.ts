@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { checkSettings, LinuxHost, type SetupSettings } from "@volant/host";
+import { checkSettings, LinuxHost, type SetupRequest, type SetupSettings } from "@volant/host";
 
 export function run(program: string, ...args: string[]): string {
   return execFileSync(program, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
@@ -35,7 +35,7 @@ export interface Scratch {
 }
 
 /** A set-up with a work folder of its own, which goes at the end. */
-export function scratchSetup(change: Partial<SetupSettings> = {}): Scratch {
+export function scratchSetup(change: Partial<SetupRequest> = {}): Scratch {
   const folder = mkdtempSync(join(tmpdir(), "volant-setup-"));
   const workDir = join(folder, "lib", "volant");
   const settings = scratchSettings(workDir, change);
@@ -47,7 +47,7 @@ export function scratchSetup(change: Partial<SetupSettings> = {}): Scratch {
   };
 }
 
-export function scratchSettings(workDir: string, change: Partial<SetupSettings> = {}): SetupSettings {
+export function scratchSettings(workDir: string, change: Partial<SetupRequest> = {}): SetupSettings {
   return checkSettings({
     bridge: "vbr0",
     subnet: "192.168.127.0/24",
@@ -64,3 +64,22 @@ export function scratchSettings(workDir: string, change: Partial<SetupSettings> 
     ...change,
   });
 }
+
+/** What Docker's engine leaves in the filter and nat tables, for iptables-restore. */
+export const DOCKER_RULES = `*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:DOCKER - [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -o docker0 -j DOCKER
+-A FORWARD -i docker0 ! -o docker0 -j ACCEPT
+-A DOCKER-USER -j RETURN
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+COMMIT
+`;

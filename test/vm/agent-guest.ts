@@ -8,12 +8,14 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { chooseMachine, kernelCmdline } from "../../packages/volantd/src/runtime/qemu/argv.ts";
+import { within } from "../patience.ts";
 
 const root = join(import.meta.dirname, "../..");
 const agentBinary = join(root, "kestrel/target/x86_64-unknown-linux-gnu/release/kestrel");
 const kernelFolder = join(root, ".cache/volant/kernel");
 const busybox = "/bin/busybox";
-const drivers = ["virtio_mmio", "virtio_net", "virtio_console", "evdev", "button"];
+const drivers = ["virtio_pci", "virtio_net", "virtio_console", "evdev", "button"];
 
 interface KernelRecord {
   readonly modules: readonly { readonly name: string; readonly file: string; readonly depends: readonly string[] }[];
@@ -70,7 +72,7 @@ function initramfs(extra: readonly Entry[]): Buffer {
   ]);
 }
 
-/** A microvm without KVM hangs at random unless it is told its time-stamp counter's rate. os.cpus() says 0 where cpufreq is missing. */
+/** What a guest is told it need not measure, which goes wrong on a busy host. os.cpus() says 0 where cpufreq is missing. */
 function tscKhz(): number {
   const mhz = /^cpu MHz\s*: ([\d.]+)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1];
   assert.ok(mhz !== undefined, "/proc/cpuinfo says the processor's rate");
@@ -107,14 +109,15 @@ export class AgentGuest {
     this.controlPath = join(this.directory, "control");
     this.streamPath = join(this.directory, "stream");
     writeFileSync(join(this.directory, "initramfs"), initramfs(options.extraFiles ?? []));
-    const words = `console=ttyS0 quiet panic=-1 pci=off tsc_early_khz=${tscKhz()} cryptomgr.notests rdinit=/.volant/init`;
+    const machine = chooseMachine("tcg");
+    const cmdline = kernelCmdline({ accelerator: "tcg", machine, tscKhz: tscKhz() }, options.append ?? "");
     // prettier-ignore
     this.#process = spawn("qemu-system-x86_64", [
-      "-accel", "tcg", "-M", "microvm", "-cpu", "max", "-m", "160", "-smp", "1", "-nodefaults", "-no-user-config",
+      "-accel", "tcg", "-M", machine, "-cpu", "max", "-m", "160", "-smp", "1", "-nodefaults", "-no-user-config",
       "-display", "none", "-no-reboot", "-serial", "stdio", "-rtc", `base=${options.rtcBase ?? "utc"}`,
       "-kernel", join(kernelFolder, "vmlinux"), "-initrd", join(this.directory, "initramfs"),
-      "-append", `${words} ${options.append ?? ""}`, ...(options.network ?? []),
-      "-device", "virtio-serial-device",
+      "-append", cmdline, ...(options.network ?? []),
+      "-device", "virtio-serial-pci",
       "-chardev", `socket,id=control,path=${this.controlPath},server=on,wait=off`,
       "-device", "virtserialport,chardev=control,name=volant.control",
       "-chardev", `socket,id=stream,path=${this.streamPath},server=on,wait=off`,
@@ -144,6 +147,17 @@ export class AgentGuest {
     return this.#process.pid;
   }
 
+  /** Whether QEMU has not ended. */
+  get isRunning(): boolean {
+    return this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** Processor time that QEMU has had, in milliseconds: fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms. */
+  cpuMs(): number {
+    const fields = readFileSync(`/proc/${this.pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+    return 10 * (Number(fields[11]) + Number(fields[12]));
+  }
+
   /** Resolves when the console has shown `text`; fails when QEMU ends first. */
   async shows(text: string): Promise<void> {
     let stop = () => {};
@@ -158,19 +172,21 @@ export class AgentGuest {
     const ended = this.#exited.then(() => {
       if (!this.#console.includes(text)) throw new Error(`QEMU ended before "${text}":\n${this.#console}`);
     });
-    await Promise.race([seen, ended]).finally(() => stop());
+    await within(Promise.race([seen, ended]), `a console that shows "${text}"`, () => this.#console).finally(() =>
+      stop(),
+    );
   }
 
   /** Resolves with QEMU's exit code when the machine is off. */
   off(): Promise<number | null> {
-    return this.#exited;
+    return within(this.#exited, "a machine that is off", () => this.#console);
   }
 
   /** Sends one command over QMP and resolves with its answer. */
   async qmp(command: string): Promise<unknown> {
     const socket = createConnection(join(this.directory, "qmp"));
-    try {
-      let text = "";
+    let text = "";
+    const answer = async (): Promise<unknown> => {
       socket.setEncoding("utf8").on("data", (part: string) => (text += part));
       socket.write(`{"execute":"qmp_capabilities"}\n{"execute":"${command}","id":"answer"}\n`);
       for await (const _ of socket.iterator({ destroyOnReturn: false })) {
@@ -178,9 +194,8 @@ export class AgentGuest {
         if (line !== undefined) return JSON.parse(line);
       }
       throw new Error(`QMP ended before it answered ${command}: ${text}`);
-    } finally {
-      socket.destroy();
-    }
+    };
+    return within(answer(), `QMP's answer to ${command}`, () => text).finally(() => socket.destroy());
   }
 
   /** Ends QEMU if it still runs, and removes its files. */

@@ -10,6 +10,7 @@ import { gzipSync } from "node:zlib";
 import type { GuestConfig } from "../../packages/volantd/src/guest/guest-config.ts";
 import type { GuestStatus } from "../../packages/volantd/src/guest/guest-status.ts";
 import { GuestLink } from "../../packages/volantd/src/guest/link.ts";
+import { PATIENCE_MS } from "../patience.ts";
 import { AgentGuest, type AgentGuestOptions } from "./agent-guest.ts";
 import { enterOwnNamespace } from "../namespace.ts";
 
@@ -28,7 +29,7 @@ function open(guest: AgentGuest, name = "web", generation = 1): GuestLink {
 
 /** The first status that fits. */
 async function statusThat(link: GuestLink, fits: (status: GuestStatus) => boolean): Promise<GuestStatus> {
-  for await (const status of link.watchStatus(AbortSignal.timeout(30_000))) if (fits(status)) return status;
+  for await (const status of link.watchStatus(AbortSignal.timeout(PATIENCE_MS))) if (fits(status)) return status;
   throw new Error(`no such status within 30 s; the last one is ${JSON.stringify(await link.status())}`);
 }
 
@@ -86,7 +87,7 @@ describe("a host that dies in the middle of a transfer", () => {
     for (let round = 1; round <= 200; round++) {
       const link = open(guest, "flood");
       try {
-        await link.attached(AbortSignal.timeout(10_000));
+        await link.attached(AbortSignal.timeout(PATIENCE_MS));
         if (round % 10 === 0) assert.equal((await link.status()).workload.restarts, 0);
       } finally {
         await link.close();
@@ -146,7 +147,7 @@ describe("a configured guest", () => {
       while :; do $b sleep 1 & wait $!; done`);
     guest = new AgentGuest({
       append: "ip=10.0.2.15::10.0.2.2:255.255.255.0:before:eth0:off",
-      network: ["-netdev", "user,id=n0,restrict=on", "-device", "virtio-net-device,netdev=n0"],
+      network: ["-netdev", "user,id=n0,restrict=on", "-device", "virtio-net-pci,netdev=n0,romfile="],
       extraFiles: [workload, { path: "etc", mode: 0o120777, content: Buffer.from("/nowhere") }],
       rtcBase: "2001-01-01T00:00:00",
     });

@@ -1,13 +1,14 @@
 /** Every mistake gets one clear sentence, the right exit code, and leaves nothing behind. */
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import test, { after, before } from "node:test";
 import type { Vm } from "@volant/contract";
 import { enterOwnNamespace, ipJson } from "../namespace.ts";
-import { type Finished, House, openHouse, root, runProgram } from "./house.ts";
+import { fetchInTime } from "../patience.ts";
+import { type Finished, House, openHouse, root, runProgram, vmEntries } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
 
 enterOwnNamespace(import.meta.url);
@@ -58,7 +59,7 @@ const names: Record<string, [name: string, sentence: RegExp]> = {
 for (const [what, [name, sentence]] of Object.entries(names)) {
   test(`a VM name ${what} is refused by name`, async () => {
     assertRefused(await house.volar("vms", "create", name, "--plugin", "probe"), 2, sentence);
-    const response = await fetch("http://127.0.0.1:7777/api/v1/vms", {
+    const response = await fetchInTime("http://127.0.0.1:7777/api/v1/vms", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ name, plugin: "probe" }),
@@ -236,5 +237,5 @@ test("a missing /dev/net/tun is said at create", async () => {
 });
 
 test("nothing of all this is left in the runtime folder", () => {
-  assert.deepEqual(readdirSync(join(house.directory, "run")), []);
+  assert.deepEqual(vmEntries(join(house.directory, "run")), []);
 });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import test, { after, before } from "node:test";
 import type { Vm } from "@volant/contract";
 import { enterOwnNamespace, ip, ipJson } from "../namespace.ts";
+import { fetchInTime } from "../patience.ts";
 import { type House, openHouse, runProgram } from "./house.ts";
 import { OUTSIDE_ADDRESS, OUTSIDE_NAME, OUTSIDE_PAGE, type OutsideWorld, openOutsideWorld } from "./outside-world.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
@@ -28,7 +29,7 @@ after(async () => {
 
 /** A page of the probe workload in the guest at `address`. */
 async function ask(address: string, page: string, argument = ""): Promise<string> {
-  const response = await fetch(`http://${address}/cgi-bin/${page}?${argument}`);
+  const response = await fetchInTime(`http://${address}/cgi-bin/${page}?${argument}`);
   return response.text();
 }
 
@@ -47,7 +48,7 @@ test("the first VM has the pool's first address and answers the host's ping and 
   assert.equal(vm.agent.attached, true);
   assert.equal(vm.agent.health, "healthy");
   assert.equal((await runProgram("busybox", ["ping", "-c", "1", "-W", "3", vm.ip_address])).code, 0);
-  assert.equal(await (await fetch(`http://${vm.ip_address}/`)).text(), "probe\n");
+  assert.equal(await (await fetchInTime(`http://${vm.ip_address}/`)).text(), "probe\n");
 });
 
 test("a running VM's tap is a persistent vnet_hdr tap on the bridge, owned by its hypervisor's user, with our mark", async () => {
@@ -84,6 +85,26 @@ test("the guest reaches the host", async () => {
   assert.match(await ask("192.168.127.2", "ping", "192.168.127.1"), /exit code 0/);
 });
 
+test("volar top shows a busy guest's processor time, memory and traffic, as its hypervisor and its tap have them", async () => {
+  interface Rate {
+    readonly name: string;
+    readonly pid: number;
+    readonly cpu_percent: number;
+    readonly memory_bytes: number;
+    readonly rx_bytes_per_second: number;
+    readonly tx_bytes_per_second: number;
+  }
+  let isDone = false;
+  const looking = house.volarJson<Rate[]>("top", "--once").finally(() => (isDone = true));
+  while (!isDone) await ask("192.168.127.2", "links");
+  const [rate, ...others] = await looking;
+  assert.ok(rate !== undefined && others.length === 0);
+  assert.deepEqual([rate.name, rate.pid], ["first", (await house.vms())[0]?.pid]);
+  assert.ok(rate.cpu_percent > 0, `${rate.cpu_percent} %`);
+  assert.ok(rate.memory_bytes > 32 * 1024 * 1024, `${rate.memory_bytes} bytes`);
+  assert.ok(rate.rx_bytes_per_second > 0 && rate.tx_bytes_per_second > 0, JSON.stringify(rate));
+});
+
 test("through masquerade the guest resolves a name and fetches a page in another namespace, which has no route back", async () => {
   assert.match(await ask("192.168.127.2", "resolve", OUTSIDE_NAME), new RegExp(`Address: ${OUTSIDE_ADDRESS}`));
   const answer = await ask("192.168.127.2", "fetch", OUTSIDE_NAME);
@@ -100,7 +121,7 @@ test("volantd may be stopped and killed: the VM goes on, is adopted, and is stil
   const [before] = await house.hypervisors();
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {
     await house.stopVolantd(signal);
-    assert.equal(await (await fetch("http://192.168.127.2/")).text(), "probe\n");
+    assert.equal(await (await fetchInTime("http://192.168.127.2/")).text(), "probe\n");
     await house.startVolantd();
     const vm = await house.volarJson<Vm>("vms", "get", "first");
     assert.equal(vm.pid, before);
@@ -114,7 +135,7 @@ test("a stopped VM keeps its address and loses tap and process; started again it
   assert.deepEqual(taps(), []);
   assert.deepEqual(await house.hypervisors(), []);
   await house.volarDone("vms", "start", "first", "--wait");
-  assert.equal(await (await fetch("http://192.168.127.2/")).text(), "probe\n");
+  assert.equal(await (await fetchInTime("http://192.168.127.2/")).text(), "probe\n");
 });
 
 test("a VM whose hypervisor is killed is seen as crashed, with a reason, and leaves no tap", async () => {
@@ -140,7 +161,7 @@ test("two VMs made at once, and ten, differ in address, MAC and tap; deleting th
       assert.equal(new Set(made.map((vm) => vm[key])).size, count, key);
     }
     assert.equal(new Set(taps()).size, count);
-    const pages = await Promise.all(made.map(async (vm) => (await fetch(`http://${vm.ip_address}/`)).text()));
+    const pages = await Promise.all(made.map(async (vm) => (await fetchInTime(`http://${vm.ip_address}/`)).text()));
     assert.deepEqual(new Set(pages), new Set(["probe\n"]));
     await house.volarDone("vms", "delete", ...names);
     assert.deepEqual(taps(), []);

@@ -7,6 +7,7 @@ import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ip } from "../namespace.ts";
+import { eventOf, within } from "../patience.ts";
 import { end, startInside } from "./outside-world.ts";
 
 export const LAN_BRIDGE = "br-lan";
@@ -20,14 +21,18 @@ export interface LanProgram {
 }
 
 export interface Lan {
+  /** A process that holds the LAN's namespace open. */
+  readonly pid: number;
   /** Runs `ip` in the LAN's namespace. */
   ip(...args: string[]): void;
   /** dnsmasq with leases of two minutes, its shortest; `leaseFile` is where it writes them. */
   startDnsmasq(leaseFile: string): Promise<LanProgram>;
   /** Kea with leases of 10 s, renewed after 3 and rebound after 6, remembered under `directory` from one server to the next. */
   startKea(directory: string): Promise<LanProgram>;
+  /** A program of the test's own, ready when `ready` appears in its output. */
+  start(args: readonly string[], ready: RegExp): Promise<LanProgram>;
   /** A page that a guest serves, fetched from the LAN. */
-  fetch(address: string, path?: string): Promise<string>;
+  fetch(address: string, path?: string, limitMs?: number): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -61,7 +66,7 @@ export async function openLan(): Promise<Lan> {
   const holder = spawn("unshare", ["--net", "--", "sh", "-c", "ip link set lo up && echo ready && exec cat"], {
     stdio: ["pipe", "pipe", "inherit"],
   });
-  await once(holder.stdout, "data");
+  await eventOf(holder.stdout, "data", "a network namespace");
   const { pid } = holder;
   if (pid === undefined) throw new Error("unshare did not start");
   const enter = ["--net", "--target", String(pid), "--"];
@@ -90,7 +95,9 @@ export async function openLan(): Promise<Lan> {
     };
   };
   return {
+    pid,
     ip: inside,
+    start,
     startDnsmasq: (leaseFile) =>
       start(
         [
@@ -119,14 +126,14 @@ export async function openLan(): Promise<Lan> {
       const folders = [`KEA_PIDFILE_DIR=${directory}`, `KEA_LOCKFILE_DIR=${directory}`];
       return start(["env", ...folders, "kea-dhcp4", "-c", config], /DHCP4_STARTED/);
     },
-    fetch: async (address, path = "") => {
-      const program = `fetch(process.argv[1], { signal: AbortSignal.timeout(5000) }).then((page) => page.text()).then((text) => process.stdout.write(text))`;
+    fetch: async (address, path = "", limitMs = 30_000) => {
+      const program = `fetch(process.argv[1], { signal: AbortSignal.timeout(${limitMs}) }).then((page) => page.text()).then((text) => process.stdout.write(text))`;
       const child = spawn("nsenter", [...enter, process.execPath, "-e", program, `http://${address}/${path}`], {
         stdio: ["ignore", "pipe", "ignore"],
       });
       let text = "";
       child.stdout.setEncoding("utf8").on("data", (part: string) => (text += part));
-      const [code] = (await once(child, "close")) as [number | null];
+      const [code] = (await within(once(child, "close"), `a page of ${address}`)) as [number | null];
       if (code !== 0) throw new Error(`a page of ${address} can't be fetched from the LAN`);
       return text;
     },

@@ -8,20 +8,24 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { once } from "node:events";
 import { ip } from "../namespace.ts";
+import { eventOf, within } from "../patience.ts";
 
 export const OUTSIDE_ADDRESS = "203.0.113.1";
 export const OUTSIDE_NAME = "page.example";
 export const OUTSIDE_PAGE = "hello from outside";
 
 export interface OutsideWorld {
+  /** A process that holds its namespace open. */
+  readonly pid: number;
   close(): Promise<void>;
 }
 
 /** Kills a program and waits for its end. */
 export async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, "exit");
   child.kill("SIGKILL");
-  await once(child, "exit");
+  await within(exited, `the end of process ${child.pid}`);
 }
 
 /** Starts a program inside the namespace of `pid`, ready when `ready` appears in its output. */
@@ -33,8 +37,8 @@ export async function startInside(
   const child = spawn("nsenter", ["--net", "--target", String(pid), "--", ...args], {
     stdio: ["ignore", "pipe", "pipe"],
   });
-  await new Promise<void>((resolve, reject) => {
-    let said = "";
+  let said = "";
+  const isReady = new Promise<void>((resolve, reject) => {
     const listen = (text: Buffer): void => {
       said += text.toString();
       if (ready?.test(said) === true) resolve();
@@ -45,6 +49,7 @@ export async function startInside(
     child.once("exit", (code) => reject(new Error(`${args[0]} ended with exit code ${code}: ${said}`)));
     if (ready === undefined) child.once("spawn", () => resolve());
   });
+  await within(isReady, `${args[0]} that is ready`, () => said);
   return child;
 }
 
@@ -54,7 +59,7 @@ export async function openOutsideWorld(directory: string): Promise<OutsideWorld>
   const holder = spawn("unshare", ["--net", "--", "sh", "-c", "ip link set lo up && echo ready && exec cat"], {
     stdio: ["pipe", "pipe", "inherit"],
   });
-  await once(holder.stdout, "data");
+  await eventOf(holder.stdout, "data", "a network namespace");
   const pid = holder.pid;
   if (pid === undefined) throw new Error("unshare did not start");
   ip("link", "add", "outside", "type", "veth", "peer", "name", "inside", "netns", String(pid));
@@ -64,7 +69,7 @@ export async function openOutsideWorld(directory: string): Promise<OutsideWorld>
     const child = spawn("nsenter", ["--net", "--target", String(pid), "--", "ip", ...args], {
       stdio: ["ignore", "inherit", "inherit"],
     });
-    const [code] = (await once(child, "exit")) as [number | null];
+    const [code] = (await within(once(child, "exit"), `ip ${args.join(" ")}`)) as [number | null];
     if (code !== 0) throw new Error(`ip ${args.join(" ")} failed in the outside world`);
   };
   await inside("addr", "add", `${OUTSIDE_ADDRESS}/24`, "dev", "inside");
@@ -93,6 +98,7 @@ export async function openOutsideWorld(directory: string): Promise<OutsideWorld>
     /started, version/,
   );
   return {
+    pid,
     close: async () => {
       await end(dns);
       await end(web);

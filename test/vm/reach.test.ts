@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -12,6 +12,7 @@ import test, { after, before } from "node:test";
 import type { Vm } from "@volant/contract";
 import { GuestStreams } from "@volant/sdk/node";
 import { enterOwnNamespace, ipJson } from "../namespace.ts";
+import { eventOf, fetchInTime, until, within } from "../patience.ts";
 import { type House, openHouse, root } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
 
@@ -20,13 +21,16 @@ enterOwnNamespace(import.meta.url);
 const base = "http://127.0.0.1:7777";
 const agentPath = `${base}/api/v1/vms/remote/agent`;
 const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+const actions = { echo: { method: "POST", path: "/cgi-bin/echo" } };
+const openapi = { openapi: "3.1.0", paths: { "/index.html": { get: { operationId: "page" } } } };
 let house: House;
 
 before(async () => {
   house = await openHouse();
   const directory = join(house.directory, "probe");
   mkdirSync(directory);
-  await house.volarDone("plugins", "install", buildProbePlugin(directory));
+  writeFileSync(join(directory, "api.json"), JSON.stringify(openapi, undefined, 2));
+  await house.volarDone("plugins", "install", buildProbePlugin(directory, { actions, openapi: "api.json" }));
 });
 after(() => house?.close());
 
@@ -50,8 +54,8 @@ async function exec(
   child.stdin?.on("error", () => {}).end(input);
   assert.ok(child.stdout !== null && child.stderr !== null);
   const closed = once(child, "close");
-  const [stdout, stderr] = await Promise.all([buffer(child.stdout), text(child.stderr)]);
-  const [code] = (await closed) as [number | null];
+  const all = Promise.all([buffer(child.stdout), text(child.stderr), closed]);
+  const [stdout, stderr, [code]] = await within(all, `the end of volar vms exec ${command.join(" ")}`);
   return { code, stdout, stderr };
 }
 
@@ -63,7 +67,9 @@ async function forward(
   assert.ok(child.stdout !== null && child.stderr !== null);
   let errors = "";
   child.stderr.setEncoding("utf8").on("data", (part: string) => (errors += part));
-  const [line] = (await once(createInterface({ input: child.stdout }), "line")) as [string];
+  const [line] = (await eventOf(createInterface({ input: child.stdout }), "line", "the port of volar vms forward")) as [
+    string,
+  ];
   const port = Number(/127\.0\.0\.1:(\d+)/.exec(line)?.[1]);
   assert.ok(port > 0, line);
   return { child, port, errors: () => errors };
@@ -71,7 +77,7 @@ async function forward(
 
 async function dial(port: number): Promise<Socket> {
   const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
-  await once(socket, "connect");
+  await eventOf(socket, "connect", "a forwarded connection");
   return socket;
 }
 
@@ -93,12 +99,12 @@ test("a VM in mode vsock runs without tap, address or Ethernet: its guest has lo
 });
 
 test("the workload's pages come through the proxy, and healthz is the agent's own", async () => {
-  const page = await fetch(`${agentPath}/`);
+  const page = await fetchInTime(`${agentPath}/`);
   assert.equal(await page.text(), "probe\n");
   assert.match(page.headers.get("content-security-policy") ?? "", /sandbox/);
-  assert.deepEqual(await (await fetch(`${agentPath}/healthz`)).json(), { status: "ok" });
-  assert.match(await (await fetch(`${agentPath}/v1/cgi-bin/read?/etc/hostname`)).text(), /^remote$/m);
-  assert.equal((await fetch(`${agentPath}/missing`)).status, 404);
+  assert.deepEqual(await (await fetchInTime(`${agentPath}/healthz`)).json(), { status: "ok" });
+  assert.match(await (await fetchInTime(`${agentPath}/v1/cgi-bin/read?/etc/hostname`)).text(), /^remote$/m);
+  assert.equal((await fetchInTime(`${agentPath}/missing`)).status, 404);
 });
 
 test("10 MiB go through exec both ways, byte for byte, and so do binary bytes on both outputs", async () => {
@@ -118,8 +124,38 @@ test("10 MiB go through the proxy both ways, byte for byte", async () => {
   );
   assert.equal(put.code, 0, put.stderr);
   const body = randomBytes(10 * 1024 * 1024);
-  const answer = await fetch(`${agentPath}/cgi-bin/echo`, { method: "POST", body });
+  const answer = await fetchInTime(`${agentPath}/cgi-bin/echo`, { method: "POST", body });
   assert.equal(digest(new Uint8Array(await answer.arrayBuffer())), digest(body));
+});
+
+test("an action asks the workload, and an operation of its document, which came with the plugin, is called", async () => {
+  const input = { greeting: "hello", list: [1, 2] };
+  const answer = await fetchInTime(`${base}/api/v1/vms/remote/actions/probe/echo`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(input),
+  });
+  assert.deepEqual([answer.status, await answer.json()], [200, input]);
+  assert.equal(answer.headers.get("x-volant-answered-by"), "remote");
+  const document = await fetchInTime(`${base}/api/v1/vms/remote/openapi`);
+  assert.deepEqual(await document.json(), openapi);
+  assert.equal(await house.volarDone("vms", "call", "remote", "page"), "probe\n");
+});
+
+test("what the guest writes to its serial port is on its console, and what is typed there reaches the guest", async () => {
+  const console = await new GuestStreams({ baseUrl: base }).console("remote");
+  let printed = "";
+  console.on("data", (bytes: Buffer) => (printed += bytes.toString()));
+  const told = await exec(["sh", "-c", "echo from the guest > /dev/ttyS0"]);
+  assert.equal(told.code, 0, told.stderr);
+  await until("it is printed", () => printed.includes("from the guest\r\n"));
+  const reader = exec(["/bin/busybox", "head", "-n", "1", "/dev/ttyS0"]);
+  // What is typed before somebody reads may be lost, as on any serial line.
+  const typing = setInterval(() => console.write("to the guest\r"), 500);
+  const { stdout } = await reader;
+  clearInterval(typing);
+  assert.equal(stdout.toString(), "to the guest\n");
+  console.destroy();
 });
 
 test("exec passes on exit codes, signals, environment and directory, and says what is not there", async () => {
@@ -152,22 +188,26 @@ test("a program on a terminal sees its size and a new one, and what is typed", a
     look();
   });
   const shows = (pattern: RegExp) =>
-    new Promise<void>((resolve) => {
-      look = () => void (pattern.test(shown) && resolve());
-      look();
-    });
+    within(
+      new Promise<void>((resolve) => {
+        look = () => void (pattern.test(shown) && resolve());
+        look();
+      }),
+      `a terminal that shows ${String(pattern)}`,
+      () => shown,
+    );
   process.stdin.write("busybox stty size\n");
   await shows(/^33 91\r$/m);
   process.resize({ cols: 120, rows: 40 });
   process.stdin.write("busybox stty size; test -t 0 && exit 7\n");
   await shows(/^40 120\r$/m);
-  assert.deepEqual(await process.exit, { code: 7 });
+  assert.deepEqual(await within(process.exit, "the end of a shell"), { code: 7 });
 });
 
 test("a client that hangs up takes its program with it", async () => {
   const child = volar("vms", "exec", "remote", "--", "sh", "-c", "echo up; exec busybox sleep 4242");
   assert.ok(child.stdout !== null);
-  await once(child.stdout, "data");
+  await eventOf(child.stdout, "data", "the first output of a program");
   child.kill("SIGKILL");
   const gone = await exec([
     "sh",
@@ -201,13 +241,24 @@ test("forward carries TCP into the guest with each direction ending by itself, 1
   const body = randomBytes(10 * 1024 * 1024);
   const socket = await dial(port);
   socket.end(body);
-  assert.equal(digest(await buffer(socket)), digest(body));
+  assert.equal(
+    digest(await within(buffer(socket), "10 MiB by forward", () => `${socket.bytesRead} bytes came`)),
+    digest(body),
+  );
   child.kill();
   server.kill();
 
   const closed = await forward(9);
   const refused = await dial(closed.port);
-  assert.equal((await buffer(refused.on("error", () => {}).resume()).catch(() => Buffer.alloc(0))).length, 0);
+  assert.equal(
+    (
+      await within(
+        buffer(refused.on("error", () => {})).catch(() => Buffer.alloc(0)),
+        "the end of a refused one",
+      )
+    ).length,
+    0,
+  );
   assert.match(closed.errors(), /port 9 in the guest: nothing listens there/);
   closed.child.kill();
 });
@@ -219,10 +270,10 @@ test("readers that stall hold up only themselves", async () => {
   );
   // Their outputs are full, nobody reads them, and their inputs are filled as far as they go.
   for (const process of stalled) {
-    await once(process.stdout, "readable");
+    await eventOf(process.stdout, "readable", "the first output of yes");
     process.stdin.write(Buffer.alloc(1024 * 1024));
   }
-  assert.equal(await (await fetch(`${agentPath}/`)).text(), "probe\n");
+  assert.equal(await (await fetchInTime(`${agentPath}/`)).text(), "probe\n");
   const body = randomBytes(1024 * 1024);
   assert.equal(digest((await exec(["/bin/busybox", "cat"], body)).stdout), digest(body));
   for (const process of stalled) process.close();
@@ -232,27 +283,28 @@ test("readers that stall hold up only themselves", async () => {
 test("volantd may be killed in the middle of streams: the next one finds a clean link, and programs of lost clients are gone", async () => {
   const child = volar("vms", "exec", "remote", "--", "sh", "-c", "busybox yes 0123456789abcdef");
   assert.ok(child.stdout !== null && child.stderr !== null);
-  await once(child.stdout, "data");
+  await eventOf(child.stdout, "data", "the first output of a program");
   child.stdout.resume();
   const said = text(child.stderr);
+  const ended = once(child, "exit");
   await house.stopVolantd("SIGKILL");
-  const [code] = (await once(child, "exit")) as [number];
+  const [code] = (await within(ended, "the end of volar without volantd")) as [number];
   assert.equal(code, 1);
   assert.match(await said, /connection to the program in the guest broke/);
   await house.startVolantd();
   await house.volarDone("vms", "wait", "remote");
   const body = randomBytes(1024 * 1024);
   assert.equal(digest((await exec(["/bin/busybox", "cat"], body)).stdout), digest(body));
-  assert.equal(await (await fetch(`${agentPath}/`)).text(), "probe\n");
+  assert.equal(await (await fetchInTime(`${agentPath}/`)).text(), "probe\n");
   const gone = await exec(["sh", "-c", "while busybox pgrep -x yes; do busybox usleep 50000; done >/dev/null"]);
   assert.equal(gone.code, 0);
 });
 
 test("a VM on the bridge is reached the same way; one that is stopped, or not there, is said in a sentence", async () => {
   await house.volarDone("vms", "create", "bridged", "--plugin", "probe", "--wait");
-  assert.equal(await (await fetch(`${base}/api/v1/vms/bridged/agent/`)).text(), "probe\n");
+  assert.equal(await (await fetchInTime(`${base}/api/v1/vms/bridged/agent/`)).text(), "probe\n");
   await house.volarDone("vms", "stop", "bridged");
-  const stopped = await fetch(`${base}/api/v1/vms/bridged/agent/`);
+  const stopped = await fetchInTime(`${base}/api/v1/vms/bridged/agent/`);
   assert.equal(stopped.status, 409);
   const none = await house.volar("vms", "exec", "nobody", "--", "true");
   assert.equal(none.code, 1);

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import test from "node:test";
 import { enterOwnNamespace, ip } from "../namespace.ts";
+import { PATIENCE_MS, fetchInTime, within } from "../patience.ts";
 import { findProcesses, root, runProgram } from "./house.ts";
 
 enterOwnNamespace(import.meta.url);
@@ -58,7 +59,7 @@ async function startAndWait(): Promise<{ readonly child: ChildProcess; readonly 
   // Its own session, as a terminal would give it: the test signals the whole group, as Ctrl-C does.
   const child = spawn("npm", ["start"], { cwd: root, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   const said: string[] = [];
-  await new Promise<void>((resolve, reject) => {
+  const ready = new Promise<void>((resolve, reject) => {
     child.once("exit", (code) => reject(new Error(`npm start ended with exit code ${code}: ${said.join("\n")}`)));
     createInterface({ input: child.stderr }).on("line", (line) => said.push(line));
     createInterface({ input: child.stdout }).on("line", (line) => {
@@ -66,19 +67,22 @@ async function startAndWait(): Promise<{ readonly child: ChildProcess; readonly 
       if (line.includes("Ctrl-C stops the VM")) resolve();
     });
   });
+  await within(ready, "npm start that waits for Ctrl-C", () => said.join("\n"), 3 * PATIENCE_MS);
   return { child, said };
 }
 
 test("Ctrl-C in npm start deletes the VM, also one that the user made, and undoes everything", async () => {
   const before = await hostState();
   const { child, said } = await startAndWait();
-  assert.equal((await fetch("http://192.168.127.2/")).status, 200);
+  assert.equal((await fetchInTime("http://192.168.127.2/")).status, 200);
   const second = await runProgram(join(root, "bin/volar"), ["vms", "create", "second", "--plugin", "hello", "--wait"]);
   assert.equal(second.code, 0, second.stderr);
+  const kernel = await runProgram(join(root, "bin/volar"), ["vms", "exec", "second", "--", "uname", "-r"]);
+  assert.match(kernel.stdout, /-cloud-amd64$/m, "the README's own example");
   const ended = once(child, "exit");
   assert.ok(child.pid !== undefined);
   process.kill(-child.pid, "SIGINT");
-  await ended;
+  await within(ended, "the end of npm start", () => said.join("\n"));
   assert.ok(said.includes("Taking everything down again."), said.join("\n"));
   assert.deepEqual(await hostState(), before);
 });

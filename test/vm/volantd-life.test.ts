@@ -1,11 +1,12 @@
 /** volantd and its VMs, through kills, restarts and human hands, with real guests. */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
 import type { Vm, VmEvent } from "@volant/contract";
 import { enterOwnNamespace, ip, ipJson } from "../namespace.ts";
-import { type House, openHouse } from "./house.ts";
+import { PATIENCE_MS, fetchInTime } from "../patience.ts";
+import { type House, openHouse, vmEntries } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
 
 enterOwnNamespace(import.meta.url);
@@ -32,7 +33,7 @@ const taps = (): string[] =>
   );
 
 async function order(method: string, path: string, body?: object): Promise<Response> {
-  return fetch(`${base}/api/v1/${path}`, {
+  return fetchInTime(`${base}/api/v1/${path}`, {
     method,
     ...(body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) }),
   });
@@ -46,7 +47,7 @@ interface Watch {
 /** Watches events from now on, until one that `last` holds for; in force when this resolves. */
 async function watchUntil(last: (event: VmEvent) => boolean): Promise<Watch> {
   const controller = new AbortController();
-  const response = await fetch(`${base}/api/v1/events/vms`, { signal: controller.signal });
+  const response = await fetchInTime(`${base}/api/v1/events/vms`, { signal: controller.signal }, 2 * PATIENCE_MS);
   const read = async (): Promise<VmEvent[]> => {
     const events: VmEvent[] = [];
     let text = "";
@@ -74,7 +75,7 @@ async function assertNothingLeft(): Promise<void> {
   assert.deepEqual(taps(), []);
   assert.deepEqual(await house.hypervisors(), []);
   assert.doesNotMatch(ip("neigh", "show", "dev", "vbr0"), /PERMANENT/);
-  assert.deepEqual(readdirSync(join(house.directory, "run")), []);
+  assert.deepEqual(vmEntries(join(house.directory, "run")), []);
 }
 
 test("a VM's way from pending to running is told in events, its workload's lines too, and they are in its log once", async () => {
@@ -106,7 +107,7 @@ test("a restart is a new process at the old address", async () => {
   assert.notEqual(after.pid, before.pid);
   assert.equal(after.ip_address, before.ip_address);
   assert.deepEqual(await house.hypervisors(), [after.pid]);
-  assert.equal(await (await fetch(`http://${after.ip_address}/`)).text(), "probe\n");
+  assert.equal(await (await fetchInTime(`http://${after.ip_address}/`)).text(), "probe\n");
 });
 
 test("a tap and a neighbour entry that someone took away are seen; what can be repaired live is, and a restart does the rest", async () => {
@@ -116,10 +117,10 @@ test("a tap and a neighbour entry that someone took away are seen; what can be r
   const restored = await watchUntil(({ type }) => type === "VM_RUNNING");
   assert.equal((await order("POST", "vms/web/restart")).status, 200);
   await restored.seen;
-  assert.equal(await (await fetch("http://192.168.127.2/")).text(), "probe\n");
+  assert.equal(await (await fetchInTime("http://192.168.127.2/")).text(), "probe\n");
   ip("link", "set", "vttap-web", "nomaster");
   // The repair shows as the guest's answer: nothing else would join the tap to the bridge again.
-  assert.equal(await (await fetch("http://192.168.127.2/")).text(), "probe\n");
+  assert.equal(await (await fetchInTime("http://192.168.127.2/")).text(), "probe\n");
   assert.equal(ipJson("link", "show", "dev", "vttap-web")[0]?.["master"], "vbr0");
   await house.volarDone("vms", "delete", "web");
   await assertNothingLeft();
@@ -182,5 +183,45 @@ test("what carries another mark, or none, is left alone", async () => {
   await house.startVolantd();
   assert.deepEqual(taps(), ["vttap-other"]);
   ip("link", "delete", "vttap-other");
+  await assertNothingLeft();
+});
+
+/** What a watch saw, unless it takes longer than anything should. */
+async function within(what: string, { seen }: Watch): Promise<VmEvent[]> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    void house.vms().then((vms) => late.reject(new Error(`${what}: not told within 3 min: ${JSON.stringify(vms)}`)));
+  }, 180_000);
+  try {
+    return await Promise.race([seen, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+test("a guest that stands still is told as silent until it goes on; one whose kernel panics is started again by its policy", async () => {
+  await house.volarDone("vms", "create", "web", "--plugin", "probe", "--restart", "on-failure", "--wait");
+  const { pid = 0 } = await house.api<Vm>("/api/v1/vms/web");
+  const silent = await watchUntil(({ reason }) => reason === "the guest's agent does not answer");
+  process.kill(pid, "SIGSTOP");
+  await within("the silence", silent);
+  assert.equal((await house.api<Vm>("/api/v1/vms/web")).agent.responding, false);
+  const answers = await watchUntil(({ type, reason }) => type === "VM_UPDATED" && reason === undefined);
+  process.kill(pid, "SIGCONT");
+  await within("the answer", answers);
+  const well = await house.api<Vm>("/api/v1/vms/web");
+  assert.deepEqual([well.status, well.pid, well.restarts], ["running", pid, 0]);
+
+  const again = await watchUntil(({ type }) => type === "VM_RUNNING");
+  // The connection breaks with the guest.
+  await house.volar("vms", "exec", "web", "--", "/bin/busybox", "sh", "-c", "echo c > /proc/sysrq-trigger");
+  const events = await within("the new start", again);
+  const crash = events.find(({ type }) => type === "VM_CRASHED");
+  assert.match(crash?.message ?? "", /^the guest's kernel panicked: sysrq triggered crash\n/);
+  assert.match(crash?.message ?? "", /\nit is started again at \S+$/);
+  const vm = await house.api<Vm>("/api/v1/vms/web");
+  assert.deepEqual([vm.restarts, vm.restart], [1, "on-failure"]);
+  assert.notEqual(vm.pid, pid);
+  await house.volarDone("vms", "delete", "web");
   await assertNothingLeft();
 });
