@@ -152,7 +152,7 @@ async function endProcess(child: ChildProcess): Promise<void> {
 
 async function measureRival(args: readonly string[]): Promise<number> {
   const [program = "", ...rest] = args;
-  const tap = openTap(RIVAL_TAP);
+  const tap = await openTap(RIVAL_TAP);
   const nothing = openSync("/dev/null", "w");
   const started = performance.now();
   const child = spawn(program, rest, { stdio: ["ignore", "ignore", "inherit", tap, nothing] });

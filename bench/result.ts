@@ -20,6 +20,14 @@ export function median(samples: readonly number[]): number {
   return sorted.length % 2 === 1 || lower === undefined ? upper : (lower + upper) / 2;
 }
 
+/** The sample that this part of them does not exceed. */
+export function percentile(samples: readonly number[], part: number): number {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const found = sorted[Math.max(0, Math.ceil(sorted.length * part) - 1)];
+  if (found === undefined) throw new Error("no samples");
+  return found;
+}
+
 /** Median of ours over median of the rival's. */
 export function ratio(ours: readonly number[], rival: readonly number[]): number {
   return median(ours) / median(rival);

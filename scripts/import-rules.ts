@@ -33,6 +33,21 @@ export const IMPORT_RULES: readonly Rule[] = [
     refuses: /^@volant\/(?!contract(\/|$))/,
     because: "the SDK knows only the contract",
   },
+  {
+    from: /^packages\/mcp\//,
+    refuses: /^@volant\/(?!contract(\/|$))/,
+    because: "the tools know only the contract: whoever serves them says how a route is asked",
+  },
+  {
+    from: /^packages\/mcp\/src\/(?!(protocol|stdio)\.ts$)/,
+    refuses: /^@modelcontextprotocol\/|^packages\/mcp\/src\/(protocol|stdio)\.ts$/,
+    because: "the protocol's library is loaded when it is used, and not with the tools",
+  },
+  {
+    from: /^packages\/(?!mcp\/)/,
+    refuses: /^@modelcontextprotocol\//,
+    because: "the protocol's library is behind the tools' package",
+  },
   { from: /^packages\/netlink\//, refuses: /^@volant\//, because: "netlink is a library of its own" },
   {
     from: /^packages\/host\//,
@@ -41,8 +56,8 @@ export const IMPORT_RULES: readonly Rule[] = [
   },
   {
     from: /^packages\/volar\//,
-    refuses: /^@volant\/(?!contract(\/|$)|sdk(\/|$)|host$)|^packages\/(?!volar\/)/,
-    because: "volar is built on the SDK and host",
+    refuses: /^@volant\/(?!contract(\/|$)|sdk(\/|$)|host(\/installation)?$|mcp(\/|$))|^packages\/(?!volar\/)/,
+    because: "volar is built on the SDK, the tools and host",
   },
   {
     from: /^packages\/volantd\//,
@@ -62,13 +77,13 @@ export const IMPORT_RULES: readonly Rule[] = [
   },
   {
     from: /^packages\/volantd\/src\/(model|plan)\//,
-    refuses: /^packages\/volantd\/src\/(engine|network|runtime\/qemu|guest|image|store|api)\//,
+    refuses: /^packages\/volantd\/src\/(engine|network|runtime\/qemu|guest|image|store|publish|api)\//,
     because: "model and plan stand below everything that acts",
   },
   {
     from: /^packages\/volantd\/src\/api\//,
     refuses:
-      /^packages\/volantd\/src\/(store|runtime|network|guest|image|plan)\/|^packages\/volantd\/src\/engine\/(?!use-cases\.ts$)/,
+      /^packages\/volantd\/src\/(store|runtime|network|guest|image|plan|publish)\/|^packages\/volantd\/src\/engine\/(?!use-cases\.ts$)/,
     because: "the API calls the engine's use cases, never what lies behind them",
   },
   {

@@ -189,22 +189,39 @@ function newestChange(path) {
   return readdirSync(path).reduce((newest, name) => Math.max(newest, newestChange(join(path, name))), 0);
 }
 
-function prepareAgent() {
-  const dir = join(root, "kestrel");
-  const binary = join(dir, "target/x86_64-unknown-linux-gnu/release/kestrel");
-  const sources = ["src", "Cargo.toml", "Cargo.lock", ".cargo"]
-    .map((name) => join(dir, name))
-    .filter((path) => existsSync(path));
-  if (existsSync(binary) && sources.every((path) => newestChange(path) <= statSync(binary).mtimeMs)) return;
+/**
+ * Builds one of the Rust programs, unless its binary is newer than all that it is made of.
+ * @param {string} title
+ * @param {string} dir its own folder, from the root
+ * @param {string} program
+ * @param {string[]} sources from the root
+ */
+function prepareRustProgram(title, dir, program, sources) {
+  const binary = join(root, "kestrel/target/x86_64-unknown-linux-gnu/release", program);
+  const present = sources.map((name) => join(root, name)).filter((path) => existsSync(path));
+  if (existsSync(binary) && present.every((path) => newestChange(path) <= statSync(binary).mtimeMs)) return;
   if (findProgram("cargo") === undefined)
     throw new SetUpError(
-      "the guest agent is built with Rust, and cargo is not on PATH: install Rust (rustup or Debian's 'cargo' package)",
+      `${title} is built with Rust, and cargo is not on PATH: install Rust (rustup or Debian's 'cargo' package)`,
     );
-  step("the guest agent (cargo build)", () => {
-    run("building the guest agent", "cargo", ["build", "--release", "--locked", "--quiet"], { cwd: dir });
+  step(`${title} (cargo build)`, () => {
+    run(`building ${title}`, "cargo", ["build", "--release", "--locked", "--quiet"], { cwd: join(root, dir) });
     // cargo leaves an unchanged binary's time alone; the next run compares with it.
     execFileSync("touch", [binary]);
   });
+}
+
+/** @param {string} dir */
+const rustSources = (dir) => ["src", "Cargo.toml", "Cargo.lock", ".cargo"].map((name) => `${dir}/${name}`);
+
+function prepareAgent() {
+  prepareRustProgram("the guest agent", "kestrel", "kestrel", rustSources("kestrel"));
+}
+
+/** What stands in for QEMU where a test needs many VMs. It shares kestrel's link and build folder. */
+function prepareStandIn() {
+  const sources = [...rustSources("test/stand-in"), ...rustSources("kestrel")];
+  prepareRustProgram("the stand-in hypervisor", "test/stand-in", "volant-stand-in", sources);
 }
 
 /** @param {string} node */
@@ -223,9 +240,33 @@ function prepareKernel(node) {
 
 function prepareExample() {
   const image = join(root, "examples/hello/build/hello.cpio");
-  if (existsSync(image) && newestChange(join(root, "examples/hello/rootfs")) <= statSync(image).mtimeMs) return;
+  const sources = ["rootfs", "build.sh"].map((name) => join(root, "examples/hello", name));
+  if (existsSync(image) && sources.every((path) => newestChange(path) <= statSync(image).mtimeMs)) return;
   step("the hello plugin's image", () => {
     run("building the hello plugin's image", "sh", [join(root, "examples/hello/build.sh")]);
+  });
+}
+
+/** Serves vsock devices of VMs (VOLANT_VSOCK). */
+const VSOCK_BACKEND = "vhost-device-vsock";
+const VSOCK_BACKEND_VERSION = "0.3.0";
+export const vsockBackend = join(root, ".toolchain", VSOCK_BACKEND, "bin", VSOCK_BACKEND);
+
+function prepareVsockBackend() {
+  if (existsSync(vsockBackend)) return;
+  step(`${VSOCK_BACKEND} ${VSOCK_BACKEND_VERSION} (cargo install)`, () => {
+    const prefix = join(root, ".toolchain", VSOCK_BACKEND);
+    const args = [
+      "install",
+      "--quiet",
+      "--locked",
+      "--version",
+      VSOCK_BACKEND_VERSION,
+      "--root",
+      prefix,
+      VSOCK_BACKEND,
+    ];
+    run(`building ${VSOCK_BACKEND}`, "cargo", args, { hint: "is the network there?" });
   });
 }
 
@@ -234,6 +275,7 @@ const RUN_PACKAGES = {
   "qemu-system-x86_64": "qemu-system-x86",
   busybox: "busybox-static",
   iptables: "iptables",
+  nft: "nftables",
   cc: "gcc",
   setpriv: "util-linux",
 };
@@ -241,15 +283,17 @@ const RUN_PACKAGES = {
 const TEST_PACKAGES = {
   ...RUN_PACKAGES,
   ip: "iproute2",
-  nft: "nftables",
   dnsmasq: "dnsmasq-base",
   "kea-dhcp4": "kea-dhcp4-server",
   unshare: "util-linux",
   sysctl: "procps",
+  "systemd-analyze": "systemd",
+  openssl: "openssl",
+  curl: "curl",
 };
 
 /**
- * @param {"sources" | "run" | "test"} extent `sources`: enough to read and check the code; `run`: to boot VMs; `test`: to prove it all
+ * @param {"sources" | "agent" | "run" | "test"} extent `sources`: enough to read and check the code; `agent`: the guest's agent, too; `run`: to boot VMs; `test`: to prove it all
  * @returns {string} the Node to go on with
  */
 export function prepare(extent) {
@@ -257,13 +301,16 @@ export function prepare(extent) {
   const started = Date.now();
   const node = prepareNode();
   prepareDependencies();
-  if (extent !== "sources") {
+  if (extent === "agent") prepareAgent();
+  if (extent === "run" || extent === "test") {
     if (process.getuid?.() !== 0)
       throw new SetUpError("bridges, taps and firewall rules need root: run this as root (sudo npm …)");
     prepareDebianPackages(extent === "test" ? TEST_PACKAGES : RUN_PACKAGES);
     prepareAgent();
+    if (extent === "test") prepareStandIn();
     prepareKernel(node);
     prepareExample();
+    if (extent === "test" || (process.env["VOLANT_VSOCK"] ?? "off") !== "off") prepareVsockBackend();
   }
   const seconds = (Date.now() - started) / 1000;
   if (seconds > 2) say(`set-up took ${seconds.toFixed(0)} s`);

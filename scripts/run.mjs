@@ -1,13 +1,14 @@
-/** What `npm start`, `npm test`, `npm run check`, `npm run bench` and `npm run format` run: set-up first, then the script with the right Node. */
+/** What `npm start`, `npm test`, `npm run check`, `npm run bench`, `npm run package` and `npm run format` run: set-up first, then the script with the right Node. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { SetUpError, cacheDir, prepare, root } from "./prepare.mjs";
 
-/** @type {Record<string, {extent: "sources" | "run" | "test", script: string}>} */
+/** @type {Record<string, {extent: "sources" | "agent" | "run" | "test", script: string}>} */
 const commands = {
   start: { extent: "run", script: "scripts/start.ts" },
   test: { extent: "test", script: "scripts/test.ts" },
   bench: { extent: "test", script: "bench/main.ts" },
+  package: { extent: "agent", script: "scripts/package.ts" },
   check: { extent: "sources", script: "scripts/check.ts" },
   format: { extent: "sources", script: "scripts/format.ts" },
 };

@@ -24,6 +24,10 @@ const environment: NodeJS.ProcessEnv = {
   VOLANT_WORK_DIR: workDir,
   ...process.env,
 };
+// Set-up has brought it where the setting asks for it.
+if ((environment["VOLANT_VSOCK"] ?? "off") !== "off") {
+  environment["VOLANT_VHOST_DEVICE_VSOCK"] ??= join(root, ".toolchain/vhost-device-vsock/bin/vhost-device-vsock");
+}
 if (environment["VOLANT_API_LISTEN"] !== undefined)
   environment["VOLANT_API_BASE"] ??= `http://${environment["VOLANT_API_LISTEN"]}`;
 
@@ -39,8 +43,10 @@ async function volar(...args: string[]): Promise<string> {
   return (await child).stdout;
 }
 
-/** Deletes every VM and plugin of this state folder's, whoever made them. */
+/** Deletes every deployment, VM and plugin of this state folder's, whoever made them. */
 async function deleteAll(): Promise<void> {
+  const deployments = JSON.parse(await volar("deployments", "list", "--output", "json")) as { readonly name: string }[];
+  if (deployments.length > 0) await volar("deployments", "delete", ...deployments.map(({ name }) => name));
   const vms = JSON.parse(await volar("vms", "list", "--output", "json")) as { readonly name: string }[];
   if (vms.length > 0) await volar("vms", "delete", ...vms.map(({ name }) => name));
   const plugins = JSON.parse(await volar("plugins", "list", "--output", "json")) as { readonly name: string }[];

@@ -5,7 +5,7 @@
 import { spawnSync } from "node:child_process";
 import { chmodSync, globSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { spec } from "node:test/reporters";
 import { run } from "node:test";
 import { findLeftovers, takeInventory } from "./leftovers.ts";
@@ -18,14 +18,39 @@ interface Counts {
   skipped: number;
 }
 
+/** What failed, and why: said once more at the end, where whoever has only the last lines of a long run finds it. */
+const failures: string[] = [];
+
+/** Of one failure. */
+const LONGEST_REASON = 1500;
+
+/** Why a test failed, as its own error says it. */
+function reasonOf(error: Error): string {
+  const { cause } = error;
+  const text = cause instanceof Error ? cause.message : typeof cause === "string" ? cause : error.message;
+  return text.length > LONGEST_REASON ? `${text.slice(0, LONGEST_REASON)} …` : text;
+}
+
 /** The one reason for which a test may be skipped; it must stand in the skip's message. */
 const ALLOWED_SKIP = /KVM/;
+
+/** A file that hangs fails, and does not keep the others from running. The slowest, that of the kill points, takes some 10 minutes on a quiet machine. */
+const FILE_TIMEOUT_MS = 30 * 60_000;
+
+/** A test that hangs fails, and the file's others still run and clean up. Several times what the slowest takes on a busy machine. */
+const TEST_TIMEOUT_MS = 8 * 60_000;
 
 /** Runs test files with node's runner and shows what it says. */
 async function runFiles(title: string, files: readonly string[], concurrency: number, counts: Counts): Promise<void> {
   if (files.length === 0) throw new Error(`no test file for ${title}`);
   process.stdout.write(`\n== ${title}: ${files.length} files\n`);
-  const stream = run({ files: files.map((file) => join(root, file)), concurrency, cwd: root });
+  const stream = run({
+    files: files.map((file) => join(root, file)),
+    concurrency,
+    cwd: root,
+    timeout: FILE_TIMEOUT_MS,
+    execArgv: [`--test-timeout=${TEST_TIMEOUT_MS}`],
+  });
   stream.on("test:pass", (event) => {
     if (event.details.type === "suite") return;
     if (event.skip === undefined || event.skip === false) {
@@ -38,7 +63,10 @@ async function runFiles(title: string, files: readonly string[], concurrency: nu
     }
   });
   stream.on("test:fail", (event) => {
-    if (event.details.type !== "suite") counts.failed += 1;
+    if (event.details.type === "suite") return;
+    counts.failed += 1;
+    const file = relative(root, event.file ?? "");
+    failures.push(`${file}: ${event.name}: ${reasonOf(event.details.error)}`);
   });
   await new Promise<void>((resolve, reject) => {
     const report = stream.compose(spec);
@@ -53,8 +81,12 @@ function runProgram(title: string, program: string, args: readonly string[], cwd
   process.stdout.write(`\n== ${title}\n`);
   const result = spawnSync(program, args, { cwd, stdio: "inherit" });
   if (result.error !== undefined) throw result.error;
-  if (result.status === 0) counts.passed += 1;
-  else counts.failed += 1;
+  if (result.status === 0) {
+    counts.passed += 1;
+    return;
+  }
+  counts.failed += 1;
+  failures.push(`${title}: ${result.signal ?? `exit code ${result.status}`}`);
 }
 
 const suites: Record<string, (counts: Counts) => Promise<void> | void> = {
@@ -62,10 +94,18 @@ const suites: Record<string, (counts: Counts) => Promise<void> | void> = {
     runProgram("check: types, lint, format, imports", process.execPath, ["scripts/check.ts"], root, counts),
   agent: (counts) =>
     runProgram("agent: cargo test", "cargo", ["test", "--locked", "--quiet"], join(root, "kestrel"), counts),
+  "stand-in": (counts) =>
+    runProgram(
+      "stand-in hypervisor: cargo test",
+      "cargo",
+      ["test", "--locked", "--quiet"],
+      join(root, "test/stand-in"),
+      counts,
+    ),
   unit: (counts) =>
     runFiles(
       "unit tests",
-      globSync(["packages/**/*.test.ts", "scripts/**/*.test.ts", "bench/**/*.test.ts"], { cwd: root })
+      globSync(["packages/**/*.test.ts", "test/*.test.ts", "scripts/**/*.test.ts", "bench/**/*.test.ts"], { cwd: root })
         .filter((file) => !file.includes("node_modules"))
         .sort(),
       2,
@@ -76,6 +116,13 @@ const suites: Record<string, (counts: Counts) => Promise<void> | void> = {
       "kernel tests, each file in a network namespace of its own",
       globSync("test/kernel/**/*.test.ts", { cwd: root }).sort(),
       2,
+      counts,
+    ),
+  crash: (counts) =>
+    runFiles(
+      "crash tests: many VMs, under a hypervisor that stands in for QEMU",
+      globSync("test/crash/**/*.test.ts", { cwd: root }).sort(),
+      1,
       counts,
     ),
   vm: (counts) => runFiles("VM tests: real guests", globSync("test/vm/**/*.test.ts", { cwd: root }).sort(), 1, counts),
@@ -110,6 +157,7 @@ if (leftovers.length > 0) counts.failed += 1;
 else counts.passed += 1;
 rmSync(scratch, { recursive: true, force: true });
 
+if (failures.length > 0) process.stdout.write(`\n== what failed\n${failures.join("\n\n")}\n`);
 process.stdout.write(`\nall suites: ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
 process.stdout.write(`total: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`);
 process.exit(counts.failed === 0 ? 0 : 1);

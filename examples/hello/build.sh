@@ -7,7 +7,10 @@ rm -rf build/tree
 mkdir -p build/tree
 cp -R rootfs/. build/tree/
 cp "$busybox" build/tree/bin/busybox
-ln -s busybox build/tree/bin/sh
+# Its programs by name, for `volar vms exec` and `shell`.
+for applet in $("$busybox" --list); do
+  [ -e "build/tree/bin/$applet" ] || ln -s busybox "build/tree/bin/$applet"
+done
 (cd build/tree && find . | "$busybox" cpio -o -H newc 2>/dev/null) > build/hello.cpio.new
 mv build/hello.cpio.new build/hello.cpio
 rm -rf build/tree
