@@ -11,6 +11,30 @@ function announcesBody(request: IncomingMessage): boolean {
   return request.headers["transfer-encoding"] !== undefined || Number(request.headers["content-length"] ?? 0) > 0;
 }
 
+/**
+ * Lets an early answer through to a client that wants the connection closed after it. Closed at once, with bytes of the body unread, the socket would be
+ * reset, and the client's kernel would drop the answer (RFC 9112 section 9.6): our side is closed first, and the rest when the body is over.
+ */
+function closeInStages(request: IncomingMessage): void {
+  const { socket } = request;
+  // The one call by which Node's server closes a connection that is not kept.
+  const staged = () => {
+    if (request.complete) return close();
+    socket.end();
+    return void request.once("close", close);
+  };
+  const release = () => {
+    // A later request of this connection has a say of its own.
+    if (socket.destroySoon === staged) delete (socket as Partial<Socket>).destroySoon;
+  };
+  const close = () => {
+    release();
+    socket.destroySoon();
+  };
+  socket.destroySoon = staged;
+  request.once("end", release);
+}
+
 /** A whole document, a file, or a stream whose source and sink have a pace of their own. */
 export type BodyKind = "document" | "file" | "stream";
 
@@ -20,6 +44,7 @@ export type BodyKind = "document" | "file" | "stream";
  */
 export function guardBody(request: IncomingMessage, response: ServerResponse, kind: BodyKind): void {
   if (!announcesBody(request)) return;
+  closeInStages(request);
   // The socket may serve a later request by now, which is not to be cut.
   const cut = () => {
     if (!request.complete) request.socket.destroy();

@@ -95,3 +95,18 @@ test("slow clients (headers, a body, a file, a byte at a time or none) are cut o
   assert.ok(silent?.socket.closed);
   await assertServed();
 });
+
+test("a client that wants its connection closed reads the answer to a body that was refused early, and may send the rest", async () => {
+  const sizeBytes = 40_000_000;
+  const head = `PUT /api/v1/vms/nobody/files?path=/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n`;
+  const { socket, closed, text } = await client(
+    `${head}Content-Type: application/octet-stream\r\nContent-Length: ${sizeBytes}\r\n\r\n`,
+  );
+  const answered = new Promise((resolve) => socket.once("data", resolve));
+  await within(answered, "an answer before the body has come");
+  // The connection still takes what was announced: whoever sends it all before it reads is not reset.
+  const failure = new Promise((resolve) => socket.write(Buffer.alloc(sizeBytes), resolve));
+  assert.ok(!((await within(failure, "the rest of the body")) instanceof Error));
+  await within(closed, "the end of the connection");
+  assert.match(text(), /^HTTP\/1\.1 404 .*connection: close\r\n.*not_found/is);
+});
