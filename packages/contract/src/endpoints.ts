@@ -106,6 +106,11 @@ export const SOCKET_ENDPOINTS = {
 export type SocketId = keyof typeof SOCKET_ENDPOINTS;
 /** Where the Model Context Protocol is served. Its versions are its own, so it is apart from `/api/v1`, where `mcp` is the v1 envelope. */
 export const MCP_PATH = "/mcp";
+/**
+ * Headers that the protocol's clients set on requests: those of its specification of 2025 (Transports), and `Mcp-Method` and `Mcp-Name` of that of 2026. Pages
+ * may send them only where the answer to the preflight names them (Fetch Standard, section 3.3.3).
+ */
+export const MCP_REQUEST_HEADERS = ["Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name"] as const;
 
 /** Subprotocol of the WebSockets (RFC 6455 section 1.9). */
 export const SOCKET_PROTOCOL = "volant.v1";

@@ -59,6 +59,9 @@ async function candidates(...words: string[]): Promise<string[]> {
 
 test("live names are completed: VMs, deployments, both where both belong, without those that stand there", async () => {
   assert.deepEqual(await candidates("vms", "get", "fr"), ["frontend"]);
+  for (const verb of ["operations", "call", "console"]) {
+    assert.deepEqual(await candidates("vms", verb, "fr"), ["frontend"], verb);
+  }
   assert.deepEqual(await candidates("vms", "delete", "frontend", ""), ["backend"]);
   assert.deepEqual((await candidates("vms", "scale", "")).toSorted(), ["backend", "frontend", "shop"]);
   assert.deepEqual(await candidates("vms", "cp", "b"), ["backend:", ":files"]);

@@ -194,7 +194,18 @@ test("an allowed origin gets its preflight without a key, and may read the count
     });
     assert.equal(preflight.status, 204);
     assert.equal(preflight.headers["access-control-allow-origin"], origin);
-    assert.match(String(preflight.headers["access-control-allow-headers"]), /X-Volant-API-Key/);
+    const allowed = String(preflight.headers["access-control-allow-headers"]).toLowerCase().split(", ");
+    assert.deepEqual(allowed.toSorted(), [
+      "authorization",
+      "content-type",
+      "idempotency-key",
+      "last-event-id",
+      "mcp-method",
+      "mcp-name",
+      "mcp-protocol-version",
+      "mcp-session-id",
+      "x-volant-api-key",
+    ]);
     const list = await rawRequest(address, "/api/v1/vms", { headers: { origin, "x-volant-api-key": "k" } });
     assert.equal(list.status, 200);
     assert.match(String(list.headers["access-control-expose-headers"]), /X-Total-Count, X-Volant-Answered-By/);

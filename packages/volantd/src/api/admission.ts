@@ -3,6 +3,7 @@ import {
   ANSWERED_BY_HEADER,
   API_KEY_HEADER,
   IDEMPOTENCY_HEADER,
+  MCP_REQUEST_HEADERS,
   ROUTE_SPECS,
   TOTAL_COUNT_HEADER,
   VolantError,
@@ -39,19 +40,24 @@ export interface AdmissionOptions {
   readonly isClosing: () => boolean;
 }
 
+/** What pages of other origins may read of answers, and send with requests, beyond what every page may (Fetch Standard, section 3.3.3). */
+const EXPOSED_HEADERS = [TOTAL_COUNT_HEADER, ANSWERED_BY_HEADER, "X-Request-Id", "Retry-After"];
+const ALLOWED_HEADERS = [
+  "Content-Type",
+  "Authorization",
+  API_KEY_HEADER,
+  "Last-Event-ID",
+  IDEMPOTENCY_HEADER,
+  ...MCP_REQUEST_HEADERS,
+];
+
 /** @returns whether the request was a preflight, and is answered */
 function allowOrigin(request: FastifyRequest, reply: FastifyReply, origin: string): boolean {
   reply.header("access-control-allow-origin", origin).header("vary", "Origin");
-  reply.header(
-    "access-control-expose-headers",
-    `${TOTAL_COUNT_HEADER}, ${ANSWERED_BY_HEADER}, X-Request-Id, Retry-After`,
-  );
+  reply.header("access-control-expose-headers", EXPOSED_HEADERS.join(", "));
   if (request.method !== "OPTIONS" || request.headers["access-control-request-method"] === undefined) return false;
   reply.header("access-control-allow-methods", "GET, HEAD, POST, PUT, PATCH, DELETE");
-  reply.header(
-    "access-control-allow-headers",
-    `Content-Type, Authorization, ${API_KEY_HEADER}, Last-Event-ID, ${IDEMPOTENCY_HEADER}`,
-  );
+  reply.header("access-control-allow-headers", ALLOWED_HEADERS.join(", "));
   reply.header("access-control-max-age", "600").code(204);
   return true;
 }

@@ -80,7 +80,7 @@ export function registerCall(vms: Command, io: CliIo): void {
   vms
     .command("call")
     .description("call an operation of a VM's workload, and print its answer; fails where its status is 400 or above")
-    .argument("<name>")
+    .argument("<vm>")
     .argument("<operation>", 'its id, or method and path, such as "GET /things/{id}"')
     .option("--query <name=value>", "value of the query, or of a parameter in the path; may be repeated", queryPair)
     .addOption(

@@ -65,7 +65,7 @@ export function registerConsole(vms: Command, io: CliIo): void {
   vms
     .command("console")
     .description("read and type on a VM's serial console; Ctrl-] leaves it")
-    .argument("<name>")
+    .argument("<vm>")
     .option("--escape <key>", 'the key that leaves it, such as "^a", or none', escapeKey)
     .action(action(io, openVmConsole));
 }

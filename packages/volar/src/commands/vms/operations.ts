@@ -22,6 +22,6 @@ export function registerOperations(vms: Command, io: CliIo): void {
   vms
     .command("operations")
     .description("list what a VM's workload can be asked, from its OpenAPI document")
-    .argument("<name>")
+    .argument("<vm>")
     .action(action(io, listVmOperations));
 }
