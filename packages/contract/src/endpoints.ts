@@ -100,6 +100,8 @@ export const SOCKET_ENDPOINTS = {
   "vms.logs.socket": { method: "GET", path: "/ws/v1/vms/:name/logs" },
   /** Messages are bytes of the serial console, both ways. */
   "vms.console.socket": { method: "GET", path: "/ws/v1/vms/:name/console" },
+  /** Binary messages are pieces of the bytes that `vms.exec` carries, both ways. */
+  "vms.exec.socket": { method: "GET", path: "/ws/v1/vms/:name/exec" },
 } as const satisfies Record<string, Endpoint>;
 
 /** Names a WebSocket. */
@@ -111,6 +113,9 @@ export const MCP_PATH = "/mcp";
  * may send them only where the answer to the preflight names them (Fetch Standard, section 3.3.3).
  */
 export const MCP_REQUEST_HEADERS = ["Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name"] as const;
+
+/** Whoever sends volantd one message of more bytes than this is cut off. */
+export const MAX_SOCKET_MESSAGE_BYTES = 64 * 1024;
 
 /** Subprotocol of the WebSockets (RFC 6455 section 1.9). */
 export const SOCKET_PROTOCOL = "volant.v1";

@@ -2,7 +2,7 @@
  * The frames of an exec stream, the same from the client through volantd to the guest's agent: one byte for the kind, four for the payload's
  * length (big-endian), the payload. docs/agent-protocol.md describes them. Pure, and at home in browsers.
  */
-import { VolantError } from "./errors.ts";
+import { isErrorCode, VolantError } from "./errors.ts";
 
 /** The longest payload, in bytes. */
 export const MAX_EXEC_PAYLOAD_BYTES = 64 * 1024;
@@ -127,6 +127,12 @@ export function parseExecError(payload: Uint8Array): { readonly error: string; r
     error: typeof error === "string" ? error.slice(0, 1024) : "the guest's agent could not run it",
     code: typeof code === "string" ? code.slice(0, 64) : "failed",
   };
+}
+
+/** An error frame's content as this API's error: `forbidden` for what can't be executed. */
+export function execFailure({ error, code }: ReturnType<typeof parseExecError>): VolantError {
+  if (code === "not_executable") return new VolantError("forbidden", error);
+  return new VolantError(isErrorCode(code) && code !== "internal" ? code : "guest_unreachable", error);
 }
 
 function parseObject(payload: Uint8Array): Readonly<Record<string, unknown>> {

@@ -1,6 +1,7 @@
 export * from "./api-key.ts";
 export * from "./artifact.ts";
 export * from "./artifact-routes.ts";
+export * from "./byte-window.ts";
 export * from "./defaults.ts";
 export * from "./check.ts";
 export * from "./console-tail.ts";
@@ -9,6 +10,7 @@ export * from "./endpoints.ts";
 export * from "./errors.ts";
 export * from "./event.ts";
 export * from "./exec-frames.ts";
+export * from "./exec-socket.ts";
 export * from "./files.ts";
 export * from "./guest-run.ts";
 export * from "./logs.ts";

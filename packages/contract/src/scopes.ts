@@ -49,6 +49,7 @@ export const ROUTE_SCOPES = {
   "vms.run": "operate",
   "vms.console.tail": "read",
   "vms.exec": "operate",
+  "vms.exec.socket": "operate",
   "vms.console": "operate",
   "vms.console.socket": "operate",
   "vms.forward": "operate",

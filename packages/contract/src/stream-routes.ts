@@ -11,6 +11,7 @@ import {
   STREAM_ENDPOINTS,
   STREAM_PROTOCOL,
 } from "./endpoints.ts";
+import { ExecSocketQuery } from "./exec-socket.ts";
 import type { ErrorCode } from "./errors.ts";
 import { VmLogQuery } from "./logs.ts";
 import { VmName } from "./names.ts";
@@ -111,6 +112,17 @@ export const STREAM_ROUTES: readonly StreamRoute[] = [
     query: VmLogQuery,
     upgrade: "websocket",
     errors: ["not_found"],
+  },
+  {
+    id: "vms.exec.socket",
+    scope: ROUTE_SCOPES["vms.exec.socket"],
+    ...SOCKET_ENDPOINTS["vms.exec.socket"],
+    summary: "Run a program in a guest, over a WebSocket",
+    description: `Binary messages of at most 64 KiB are pieces, cut anywhere, of the frames of docs/agent-protocol.md, section Exec, both ways. With window, text messages {"taken":<bytes>} tell what has been read. ${SOCKET_RULES}`,
+    params: vmParams,
+    query: ExecSocketQuery,
+    upgrade: "websocket",
+    errors: reachErrors,
   },
   {
     id: "vms.agent.health",

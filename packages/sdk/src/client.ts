@@ -19,6 +19,7 @@ import type {
 } from "@volant/contract";
 import { TOTAL_COUNT_HEADER, type RouteId } from "@volant/contract/endpoints";
 import { VolantError } from "@volant/contract/errors";
+import type { ExecStart } from "@volant/contract/exec-frames";
 import { type CallOptions, type MakeOptions, type OutcomeOptions, waitQuery } from "./call-options.ts";
 import { KeyClient } from "./keys.ts";
 import { ArtifactClient } from "./artifacts.ts";
@@ -27,6 +28,7 @@ import { DeploymentClient } from "./deployments.ts";
 import { streamEvents, type EventOptions } from "./events.ts";
 import { FileClient } from "./files.ts";
 import { streamLogs, type LogOptions } from "./logs.ts";
+import { openProcess, type VmProcess } from "./process.ts";
 import { newKey } from "./retry.ts";
 import { Transport, type AnswerHeaders, type AnyCall, type TransportOptions, type UploadBody } from "./transport.ts";
 import { VfioClient } from "./vfio.ts";
@@ -121,13 +123,27 @@ export class VmClient {
     return openConsole(this.#transport, name, options);
   }
 
+  /**
+   * Starts a program in the guest, over a WebSocket; with a `tty` it is a shell's way in. `GuestStreams` has it as streams of Node's.
+   *
+   *     const process = await volant.vms.exec("web-1", { argv: ["uname", "-r"] });
+   *     await process.stdin.close();
+   *     for await (const bytes of process.stdout) show(bytes);
+   *     const exit = await process.exit;
+   *
+   * @throws VolantError `not_found`, `wrong_state`, `guest_unreachable`, `too_large`
+   */
+  exec(name: string, start: ExecStart, options: CallOptions = {}): Promise<VmProcess> {
+    return openProcess(this.#transport, name, start, options);
+  }
+
   /** What VMs use of the host now. Rates are the difference of two readings, by `clock_ms`. */
   async usage(options: CallOptions = {}): Promise<VmUsageReading> {
     return (await this.#transport.call("usage.vms", options)).body;
   }
 
   /**
-   * Runs a program in the guest to its end; what it prints is bounded. {@link GuestStreams} of the Node part has the streams.
+   * Runs a program in the guest to its end; what it prints is bounded. {@link exec} has the streams.
    *
    * @throws VolantError `not_found` (the VM, or the program), `forbidden` (it can't be run), `wrong_state`, `guest_unreachable`
    */
@@ -212,7 +228,7 @@ export class ImageClient {
     }
   }
 
-  /** Hands a file over. An iterable is sent as it comes and never held whole. @throws VolantError `checksum_mismatch`, `too_large` */
+  /** Hands a file over. An iterable is sent as it comes and never held whole, but in browsers, where a Blob of it is made. @throws VolantError `checksum_mismatch`, `too_large` */
   async put(checksum: string, content: UploadBody, options: CallOptions = {}): Promise<void> {
     await this.#transport.call("images.put", { params: { checksum }, upload: content, ...options });
   }

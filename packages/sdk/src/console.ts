@@ -1,6 +1,7 @@
 /** A VM's serial console over a WebSocket: for browsers, and for Node as well. */
 import { VolantError } from "@volant/contract/errors";
 import type { CallOptions } from "./call-options.ts";
+import { CLOSE_DONE, CLOSE_LATER, openSocket, sendPieces } from "./open-socket.ts";
 import type { Transport } from "./transport.ts";
 
 /** What may wait to be sent: whoever types more waits. */
@@ -16,38 +17,8 @@ export interface VmConsole {
   close(): void;
 }
 
-/** RFC 6455 section 7.4.1: an end as it should be; and "try again later". */
-const [CLOSE_DONE, CLOSE_LATER] = [1000, 1013];
-
-function opened(socket: WebSocket, signal: AbortSignal | undefined): Promise<boolean> {
-  return new Promise((resolve) => {
-    const giveUp = () => socket.close();
-    signal?.addEventListener("abort", giveUp, { once: true });
-    socket.addEventListener("open", () => {
-      signal?.removeEventListener("abort", giveUp);
-      resolve(true);
-    });
-    socket.addEventListener("close", () => resolve(false));
-    socket.addEventListener("error", () => {});
-  });
-}
-
-/** A browser is not told why a WebSocket was refused: the VM itself may say. */
-async function refusal(transport: Transport, name: string): Promise<VolantError> {
-  const { body: vm } = await transport.call("vms.get", { params: { name } });
-  if (vm.status === "stopped" || vm.status === "crashed") {
-    return new VolantError("wrong_state", `VM "${name}" is ${vm.status}, and has no console`);
-  }
-  return new VolantError("guest_unreachable", `the console of VM "${name}" can't be opened: it is ${vm.status}`);
-}
-
-/** @throws VolantError `not_found`, `wrong_state`, `guest_unreachable` */
-export async function openConsole(transport: Transport, name: string, { signal }: CallOptions): Promise<VmConsole> {
-  signal?.throwIfAborted();
-  const socket = transport.webSocket("vms.console.socket", { name });
-  socket.binaryType = "arraybuffer";
-  // From the first moment: a message that comes before its reader is one that was printed.
-  const readable = new ReadableStream<Uint8Array>({
+function printed(socket: WebSocket, name: string): ReadableStream<Uint8Array> {
+  return new ReadableStream<Uint8Array>({
     start(controller) {
       socket.addEventListener("message", ({ data }) => {
         controller.enqueue(
@@ -62,15 +33,22 @@ export async function openConsole(transport: Transport, name: string, { signal }
     },
     cancel: () => socket.close(),
   });
-  if (!(await opened(socket, signal))) {
-    await readable.cancel().catch(() => {});
-    signal?.throwIfAborted();
-    throw await refusal(transport, name);
-  }
-  signal?.addEventListener("abort", () => socket.close(CLOSE_DONE), { once: true });
+}
+
+/** @throws VolantError `not_found`, `wrong_state`, `guest_unreachable` */
+export async function openConsole(transport: Transport, name: string, { signal }: CallOptions): Promise<VmConsole> {
+  let readable = new ReadableStream<Uint8Array>();
+  const socket = await openSocket(transport, {
+    id: "vms.console.socket",
+    name,
+    what: "console",
+    signal,
+    // From the first moment: a message that comes before its reader is one that was printed.
+    prepare: (fresh) => (readable = printed(fresh, name)),
+  });
   const writable = new WritableStream<Uint8Array>({
     async write(bytes) {
-      socket.send(new Uint8Array(bytes));
+      sendPieces(socket, bytes);
       // A WebSocket has no other word for "enough".
       while (socket.bufferedAmount > HIGH_WATER_BYTES && socket.readyState === WebSocket.OPEN) {
         await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS));

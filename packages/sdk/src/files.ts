@@ -20,7 +20,7 @@ export type GuestContent =
     };
 
 /**
- * Files of guests, as they are sent: nothing is held whole, and a slow end slows the other one. `@volant/sdk/node` copies from and to this
+ * Files of guests, as they are sent: nothing is held whole (but in browsers what is written, where it is no Blob), and a slow end slows the other one. `@volant/sdk/node` copies from and to this
  * machine's files.
  */
 export class FileClient {

@@ -7,6 +7,7 @@ export type { EventOptions } from "./events.ts";
 export { FileClient, type FileCallOptions, type GuestContent } from "./files.ts";
 export { KeyClient } from "./keys.ts";
 export type { LogOptions } from "./logs.ts";
+export type { VmProcess } from "./process.ts";
 export type { Operation, QueryPairs } from "./operations.ts";
 export { VfioClient, type ValidateOptions } from "./vfio.ts";
 export type { Answer, AnswerHeaders, AnyCall, Fetch, SentRequest, TransportOptions, UploadBody } from "./transport.ts";
@@ -18,4 +19,5 @@ export {
   type PluginActionOptions,
   type WorkloadRequest,
 } from "./workloads.ts";
+export type { ExecExit, ExecStart, TerminalSize } from "@volant/contract/exec-frames";
 export { VolantError, type ErrorCode } from "@volant/contract/errors";

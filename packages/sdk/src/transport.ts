@@ -112,9 +112,17 @@ export function checkBaseUrl(text: string): string {
   return `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
 }
 
-/** Bytes for fetch(): an iterable becomes a stream, which is sent as it comes. */
-function uploadInit(upload: UploadBody): Pick<SentRequest, "body" | "duplex"> {
+/** Browsers stream a request's body over HTTP/2 alone, if at all, and volantd speaks HTTP/1.1. */
+const CAN_STREAM = typeof globalThis.process?.versions?.node === "string";
+
+/** Bytes for fetch(): an iterable becomes a stream, which is sent as it comes; in a browser a Blob, which is gathered before. */
+async function uploadInit(upload: UploadBody): Promise<Pick<SentRequest, "body" | "duplex">> {
   if (upload instanceof Blob) return { body: upload };
+  if (!CAN_STREAM) {
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    for await (const bytes of upload) parts.push(bytes.slice());
+    return { body: new Blob(parts) };
+  }
   const iterator = upload[Symbol.asyncIterator]();
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
@@ -189,7 +197,7 @@ export class Transport {
         ...headers,
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      ...(upload === undefined ? {} : uploadInit(upload)),
+      ...(upload === undefined ? {} : await uploadInit(upload)),
       ...(signal === undefined ? {} : { signal }),
       redirect: "error",
     };
@@ -237,8 +245,9 @@ export class Transport {
   }
 
   /** A WebSocket of the API, which is not open yet. The key goes with it as browsers can send it. */
-  webSocket(id: SocketId, params: Readonly<Record<string, string>>): WebSocket {
-    const url = `${this.baseUrl.replace(/^http/, "ws")}${fillPath(SOCKET_ENDPOINTS[id].path, params)}`;
+  webSocket(id: SocketId, params: Readonly<Record<string, string>>, query: AnyCall["query"] = {}): WebSocket {
+    const base = this.baseUrl.replace(/^http/, "ws");
+    const url = `${base}${fillPath(SOCKET_ENDPOINTS[id].path, params)}${queryText(query)}`;
     const bytes = String.fromCharCode(...new TextEncoder().encode(this.#apiKey ?? ""));
     const key = btoa(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
     const protocols = this.#apiKey === undefined ? [] : [`${SOCKET_KEY_PREFIX}${key}`];

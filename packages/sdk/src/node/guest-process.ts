@@ -1,9 +1,10 @@
 import { once } from "node:events";
 import { PassThrough, Writable, type Duplex, type Readable } from "node:stream";
-import { isErrorCode, VolantError, type ErrorCode } from "@volant/contract/errors";
+import { VolantError } from "@volant/contract/errors";
 import {
   encodeExecFrame,
   EXEC_FRAME,
+  execFailure,
   ExecFrameDecoder,
   MAX_EXEC_PAYLOAD_BYTES,
   parseExecError,
@@ -93,14 +94,9 @@ async function take(frame: ExecFrame, stdout: PassThrough, stderr: PassThrough):
     if (stream.writable && !stream.write(payload)) await Promise.race([once(stream, "drain"), once(stream, "close")]);
     return undefined;
   }
-  if (kind === EXEC_FRAME.error) throw failureOf(parseExecError(payload));
+  if (kind === EXEC_FRAME.error) throw execFailure(parseExecError(payload));
   if (kind !== EXEC_FRAME.exit) return undefined;
   const exit = parseExecExit(payload);
   if (exit === undefined) throw new VolantError("guest_unreachable", "the guest's agent sent an ending that is none");
   return exit;
-}
-
-function failureOf({ error, code }: { readonly error: string; readonly code: string }): VolantError {
-  const known: ErrorCode = isErrorCode(code) ? code : "guest_unreachable";
-  return new VolantError(code === "not_executable" ? "forbidden" : known, error);
 }

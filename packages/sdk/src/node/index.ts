@@ -15,7 +15,7 @@ export interface StreamOptions {
 }
 
 /**
- * Streams into guests, for Node: a browser has no way to open them.
+ * Streams into guests, as Node has them. Browsers, and whoever wants the Web's streams, have `volant.vms.exec` and `volant.vms.console`.
  *
  *     const streams = new GuestStreams({ baseUrl: "http://127.0.0.1:7777" });
  *     const process = await streams.exec("web-1", { argv: ["uname", "-r"] });

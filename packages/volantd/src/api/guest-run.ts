@@ -10,8 +10,8 @@ import {
   encodeExecFrame,
   encodeExecStart,
   EXEC_FRAME,
+  execFailure,
   ExecFrameDecoder,
-  isErrorCode,
   MAX_EXEC_PAYLOAD_BYTES,
   parseExecError,
   parseExecExit,
@@ -62,11 +62,7 @@ async function sendInput(stream: Duplex, text: string): Promise<void> {
 
 /** The program's end, if this frame is it. @throws VolantError what the agent says is wrong with the program */
 function endOf({ kind, payload }: ExecFrame): ExecExit | undefined {
-  if (kind === EXEC_FRAME.error) {
-    const { error, code } = parseExecError(payload);
-    if (code === "not_executable") throw new VolantError("forbidden", error);
-    throw new VolantError(isErrorCode(code) && code !== "internal" ? code : "guest_unreachable", error);
-  }
+  if (kind === EXEC_FRAME.error) throw execFailure(parseExecError(payload));
   if (kind !== EXEC_FRAME.exit) return undefined;
   const exit = parseExecExit(payload);
   if (exit === undefined) throw new VolantError("guest_unreachable", "the guest's agent sent an ending that is none");

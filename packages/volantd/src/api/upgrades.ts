@@ -17,6 +17,7 @@ import type { ConsoleUseCases, LogUseCases, ReachUseCases } from "../engine/use-
 import type { ApiLog } from "./api-config.ts";
 import { pathOf, type Recorder } from "./audit-entry.ts";
 import { withSocketKey } from "./credentials.ts";
+import { readExecQuery, serveExecSocket } from "./exec-socket.ts";
 import { failureOf } from "./failure.ts";
 import { joinStreams } from "../join-streams.ts";
 import { checkScope, type Client, type Gates, type Origin } from "./gates.ts";
@@ -199,10 +200,15 @@ export class Upgrades {
     socket: Duplex,
     signal: AbortSignal,
   ): Promise<void> {
-    const { consoles, logs, log } = this.#options;
+    const { consoles, logs, reach, log } = this.#options;
     const onBug = (error: unknown) => log.error({ err: error, path: pathOf(request.url) }, "a WebSocket failed");
     if (target.id === "vms.logs.socket") {
       serveLogSocket(logs, { request, socket, onBug }, target, signal);
+      return;
+    }
+    if (target.id === "vms.exec.socket") {
+      const query = readExecQuery(target);
+      serveExecSocket({ request, socket, onBug }, await reach.exec(target.name, signal), query);
       return;
     }
     const [unexpected] = Object.keys(target.query);

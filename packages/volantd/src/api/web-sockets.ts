@@ -1,7 +1,13 @@
 /** What volantd's WebSockets have in common: their URLs, the key of a browser, and how they end. */
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { SOCKET_ENDPOINTS, SOCKET_PROTOCOL, VolantError, type SocketId } from "@volant/contract";
+import {
+  MAX_SOCKET_MESSAGE_BYTES,
+  SOCKET_ENDPOINTS,
+  SOCKET_PROTOCOL,
+  VolantError,
+  type SocketId,
+} from "@volant/contract";
 import { WebSocketServer, type WebSocket } from "ws";
 import { readVmName } from "./url-name.ts";
 
@@ -42,12 +48,9 @@ export interface SocketRequest {
   readonly onBug: (error: unknown) => void;
 }
 
-/** Whoever sends one message of more than this is cut off. */
-const MAX_MESSAGE_BYTES = 64 * 1024;
-
 const server = new WebSocketServer({
   noServer: true,
-  maxPayload: MAX_MESSAGE_BYTES,
+  maxPayload: MAX_SOCKET_MESSAGE_BYTES,
   perMessageDeflate: false,
   handleProtocols: (offered) => (offered.has(SOCKET_PROTOCOL) ? SOCKET_PROTOCOL : false),
 });

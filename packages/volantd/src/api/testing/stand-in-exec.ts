@@ -8,7 +8,12 @@ const json = (value: unknown) => Buffer.from(JSON.stringify(value));
 export function createStandInExec(): Duplex {
   const [host, guest] = duplexPair();
   const send = (kind: number, payload: Uint8Array) => guest.writable && guest.write(encodeExecFrame(kind, payload));
-  const exit = (code: number) => send(EXEC_FRAME.exit, json({ code }));
+  // The stream ends with its last frame, as the agent's does.
+  const last = (kind: number, payload: Uint8Array) => {
+    send(kind, payload);
+    guest.end();
+  };
+  const exit = (code: number) => last(EXEC_FRAME.exit, json({ code }));
   const decoder = new ExecFrameDecoder();
   let program = "";
   function flood(): void {
@@ -23,7 +28,7 @@ export function createStandInExec(): Duplex {
     if (name === "flood") flood();
     else if (name === "echo" || name === "fail") exit(name === "echo" ? 0 : 3);
     else if (name !== "cat" && name !== "wait") {
-      send(EXEC_FRAME.error, json({ error: `the guest has no program ${JSON.stringify(name)}`, code: "not_found" }));
+      last(EXEC_FRAME.error, json({ error: `the guest has no program ${JSON.stringify(name)}`, code: "not_found" }));
     }
   }
   guest.on("error", () => {});
