@@ -293,6 +293,20 @@ const TEST_PACKAGES = {
 };
 
 /**
+ * What the browser tests drive: Debian's Chromium, or the program that VOLANT_CHROMIUM names. Only they need it, so where it can't be had the others run, and
+ * the browser tests fail and say so.
+ */
+function prepareBrowser() {
+  if ((process.env["VOLANT_CHROMIUM"] ?? "") !== "") return;
+  try {
+    prepareDebianPackages({ chromium: "chromium" });
+  } catch (error) {
+    if (!(error instanceof SetUpError)) throw error;
+    say(`${error.message}\nvolant: without Chromium the browser tests fail; VOLANT_CHROMIUM can name another one`);
+  }
+}
+
+/**
  * @param {"sources" | "agent" | "run" | "test"} extent `sources`: enough to read and check the code; `agent`: the guest's agent, too; `run`: to boot VMs; `test`: to prove it all
  * @returns {string} the Node to go on with
  */
@@ -307,7 +321,10 @@ export function prepare(extent) {
       throw new SetUpError("bridges, taps and firewall rules need root: run this as root (sudo npm …)");
     prepareDebianPackages(extent === "test" ? TEST_PACKAGES : RUN_PACKAGES);
     prepareAgent();
-    if (extent === "test") prepareStandIn();
+    if (extent === "test") {
+      prepareBrowser();
+      prepareStandIn();
+    }
     prepareKernel(node);
     prepareExample();
     if (extent === "test" || (process.env["VOLANT_VSOCK"] ?? "off") !== "off") prepareVsockBackend();

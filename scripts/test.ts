@@ -125,6 +125,13 @@ const suites: Record<string, (counts: Counts) => Promise<void> | void> = {
       1,
       counts,
     ),
+  browser: (counts) =>
+    runFiles(
+      "browser tests: the SDK in a real Chromium",
+      globSync("test/browser/**/*.test.ts", { cwd: root }).sort(),
+      2,
+      counts,
+    ),
   vm: (counts) => runFiles("VM tests: real guests", globSync("test/vm/**/*.test.ts", { cwd: root }).sort(), 1, counts),
 };
 
