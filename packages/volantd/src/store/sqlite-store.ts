@@ -48,7 +48,7 @@ import type {
   VmRecord,
 } from "./store.ts";
 import { Statements } from "./statements.ts";
-import { VmCache } from "./vm-cache.ts";
+import { VmCache, type VmList } from "./vm-cache.ts";
 import { VmPositions } from "./vm-positions.ts";
 import { vmQuery } from "./vm-query.ts";
 import { messageOf } from "../message-of.ts";
@@ -380,9 +380,18 @@ export class SqliteStore implements Store {
     return id === undefined ? undefined : this.getVm(Number(id));
   }
 
-  listVms(filter: VmFilter): { readonly vms: readonly VmRecord[]; readonly total: number } {
-    const { where, parameters, orderBy, limit, offset } = vmQuery(filter);
+  listVms(filter: VmFilter): VmList {
     this.#cache.refresh();
+    const question = JSON.stringify(filter);
+    const known = this.#cache.list(question);
+    if (known !== undefined) return known;
+    const list = this.#readVms(filter);
+    this.#cache.keepList(question, list);
+    return list;
+  }
+
+  #readVms(filter: VmFilter): VmList {
+    const { where, parameters, orderBy, limit, offset } = vmQuery(filter);
     const rows = this.#sql(`SELECT id FROM vms ${where} ${orderBy} LIMIT ? OFFSET ?`).all(...parameters, limit, offset);
     const vms = rows.map(({ id }) => this.#mustGetVm(Number(id)));
     if (filter.limit === undefined && offset === 0) return { vms, total: vms.length };
