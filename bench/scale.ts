@@ -1,8 +1,10 @@
 /**
  * `npm run bench -- scale [count…]`: volantd with many VMs, whose hypervisor is the stand-in (test/stand-in): all else is real (netlink, store, processes). For
- * each count, in a house of its own: all are created, listed, found again by a volantd that was killed and started, and deleted.
+ * each count, in a house of its own: all are created, listed, found again by a volantd that was killed and started, and deleted. The runtime folder is on a tmpfs,
+ * as docs/operations.md has it: on ext4 a new file, folder or socket costs more the more of them were removed of late.
  */
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { join } from "node:path";
 import type { Vm } from "@volant/contract";
 import { inParallel, StandInHouse } from "../test/crash/stand-in.ts";
 import { Client } from "./client.ts";
@@ -19,6 +21,10 @@ const IDLE_SAMPLES = 5;
 const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 /** Issued against 1,000 VMs, and shown for every other count. */
 const TARGET_COUNT = 1000;
+/** Where a runtime folder belongs, as /run on a host: the first of these that is a tmpfs. Store and logs stay on the disk. */
+const TMPFS_FOLDERS = ["/run", "/dev/shm"] as const;
+/** TMPFS_MAGIC (statfs(2)). */
+const TMPFS = 0x01021994;
 /** A start has a target for half as many, too. */
 const START_COUNT = 500;
 
@@ -111,12 +117,31 @@ async function measureRestart(at: StandInHouse, client: Client): Promise<{ answe
   return { answersMs, attachedMs: sinceMs(started) };
 }
 
+/** A folder for what ends with the VMs, in memory. @throws Error where the host has no tmpfs, which would be another measurement */
+function runtimeFolder(): string {
+  const parent = TMPFS_FOLDERS.find((folder) => statfsSync(folder).type === TMPFS);
+  if (parent === undefined) throw new Error(`none of ${TMPFS_FOLDERS.join(", ")} is a tmpfs`);
+  return mkdtempSync(join(parent, "volant-scale-"));
+}
+
 /** Runs in the caller's network namespace, which must be one of its own, and leaves it as it was. VOLANT_BENCH_PROGRAMS names the folder of other programs, such as a package's. */
 async function measure(count: number, env: Readonly<Record<string, string>>): Promise<ScaleFigures> {
-  const at = await StandInHouse.open(env, process.env["VOLANT_BENCH_PROGRAMS"]);
+  const runtime = runtimeFolder();
+  const removeRuntime = (): void => rmSync(runtime, { recursive: true, force: true });
+  let at: StandInHouse;
+  try {
+    at = await StandInHouse.open({ VOLANT_RUNTIME_DIR: runtime, ...env }, process.env["VOLANT_BENCH_PROGRAMS"]);
+  } catch (error) {
+    removeRuntime();
+    throw error;
+  }
   const client = new Client();
   const names = Array.from({ length: count }, (_none, index) => `scale-${index}`);
-  const interrupt = (): void => void at.abandon().finally(() => process.exit(130));
+  const interrupt = (): void =>
+    void at
+      .abandon()
+      .finally(removeRuntime)
+      .finally(() => process.exit(130));
   for (const signal of INTERRUPTS) process.once(signal, interrupt);
   try {
     const idleCpuMs = processorMs(at.house.volantdPid);
@@ -166,7 +191,7 @@ async function measure(count: number, env: Readonly<Record<string, string>>): Pr
     };
   } finally {
     client.close();
-    await at.close();
+    await at.close().finally(removeRuntime);
     for (const signal of INTERRUPTS) process.off(signal, interrupt);
   }
 }

@@ -4,7 +4,14 @@ import { VolantError } from "@volant/contract";
 import { changePolicy, givingWay, type NftCommand, removeOthers } from "./compile.ts";
 import type { OthersElement } from "./elements.ts";
 import { checkInstallation, type PolicyEntry } from "./entry.ts";
-import { absentPolicy, changedPolicy, type DropCount, type ObservedPolicy, readPolicy } from "./observe.ts";
+import {
+  absentPolicy,
+  changedPolicy,
+  type DropCount,
+  type ObservedPolicy,
+  readDropped,
+  readPolicy,
+} from "./observe.ts";
 import { rulesetText, TABLE } from "./ruleset.ts";
 
 export interface GuestPolicyOptions {
@@ -57,7 +64,7 @@ export class GuestPolicy {
   /** Dropped frames by VM, in one call that lists nothing else. Empty where there is no table. */
   async dropped(): Promise<ReadonlyMap<number, DropCount>> {
     const { status, stdout, stderr } = await runNft(this.#nft, ["-j", "list", "counters", "table", "bridge", TABLE]);
-    if (status === 0) return readPolicy(this.#installation, itemsOf(stdout)).dropped;
+    if (status === 0) return readDropped(this.#installation, itemsOf(stdout));
     if (stderr.includes("No such file or directory")) return new Map();
     throw failure("read the counters of dropped frames", stderr);
   }

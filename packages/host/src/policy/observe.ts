@@ -65,7 +65,7 @@ export function absentPolicy(): ObservedPolicy {
 }
 
 /**
- * Reads the objects of the `nftables` array that `nft -j list table bridge volant` or `nft -j list counters` prints.
+ * Reads the objects of the `nftables` array that `nft -j list table bridge volant` prints.
  *
  * @param installation whose elements to read
  */
@@ -92,7 +92,7 @@ export function readPolicy(installation: string, items: readonly unknown[]): Obs
       }
     }
     if (isObject(counter)) {
-      const count = { frames: Number(counter["packets"]), bytes: Number(counter["bytes"]) };
+      const count = countOf(counter);
       const name = String(counter["name"]);
       const owner = ownerOfCounter(name);
       if (name === NO_ENTRY_COUNTER) droppedWithoutEntry = count;
@@ -106,6 +106,26 @@ export function readPolicy(installation: string, items: readonly unknown[]): Obs
   }
   const state = !tableSeen ? "absent" : sameRules(rules) ? "intact" : "changed";
   return { rules: state, elements, others, empty, ...readEntries(elements), dropped, droppedWithoutEntry };
+}
+
+/**
+ * Dropped frames by VM, of the counters that `nft -j list counters` prints. They are read several times a second while somebody asks, so nothing else is made of them.
+ *
+ * @param installation whose counters to read
+ */
+export function readDropped(installation: string, items: readonly unknown[]): ReadonlyMap<number, DropCount> {
+  const dropped = new Map<number, DropCount>();
+  for (const item of items) {
+    const counter = isObject(item) ? item["counter"] : undefined;
+    if (!isObject(counter)) continue;
+    const owner = ownerOfCounter(String(counter["name"]));
+    if (owner?.installation === installation) dropped.set(owner.vmId, countOf(counter));
+  }
+  return dropped;
+}
+
+function countOf(counter: Json): DropCount {
+  return { frames: Number(counter["packets"]), bytes: Number(counter["bytes"]) };
 }
 
 /**

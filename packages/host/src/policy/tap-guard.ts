@@ -121,7 +121,7 @@ export class TapGuard {
     const deaf = isDeaf ? deafBound : new Set<number>();
     if (bound.size === 0) return { whole: false, bound, deaf };
     const link = await links.get(GUARD_LINK);
-    if (link === undefined || !isRight(link)) return { whole: false, bound, deaf };
+    if (link === undefined || !(await isRight(link))) return { whole: false, bound, deaf };
     const whole = sameFilters(await traffic.filters(BLOCK), expectedFilters(link.index, await this.#fastPath()));
     return { whole, bound, deaf };
   }
@@ -272,12 +272,12 @@ export class TapGuard {
         hint: `ip link delete ${GUARD_LINK}`,
       });
     }
-    if (isRight(link)) return link.index;
-    if (hasChecksumOffload(GUARD_LINK)) setChecksumOffload(GUARD_LINK, false);
+    if (await isRight(link)) return link.index;
+    if (await hasChecksumOffload(GUARD_LINK)) await setChecksumOffload(GUARD_LINK, false);
     // No IPv6 address of the host's on it.
     await links.set(link.index, { alias: GUARD_ALIAS, up: true, addressGeneration: "none" });
     const made = await links.get(link.index);
-    if (made === undefined || !isRight(made)) throw notAsMade();
+    if (made === undefined || !(await isRight(made))) throw notAsMade();
     return link.index;
   }
 
@@ -333,8 +333,8 @@ function isOurs({ kind, alias }: Link): boolean {
   return kind === "ifb" && (alias === GUARD_ALIAS || (alias ?? "") === "");
 }
 
-function isRight(link: Link): boolean {
-  return isOurs(link) && link.alias === GUARD_ALIAS && link.flags.up && !hasChecksumOffload(link.name);
+async function isRight(link: Link): Promise<boolean> {
+  return isOurs(link) && link.alias === GUARD_ALIAS && link.flags.up && !(await hasChecksumOffload(link.name));
 }
 
 function sameFilters(found: readonly BlockFilter[], expected: readonly BlockFilter[]): boolean {

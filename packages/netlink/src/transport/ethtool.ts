@@ -8,8 +8,11 @@ const SOCKET_TYPE = 2 | 0o2000000;
 const ETHTOOL_GTXCSUM = 0x16;
 const ETHTOOL_STXCSUM = 0x17;
 
-/** struct ethtool_value: a command, and the value that it sets or is answered with. */
-function ask(operation: string, link: string, command: number, value: number): number {
+/**
+ * struct ethtool_value: a command, and the value that it sets or is answered with. Not on the event loop's thread: the kernel takes the lock of all links for it
+ * (rtnl_lock), which whoever deletes many of them holds for tenths of a second.
+ */
+async function ask(operation: string, link: string, command: number, value: number): Promise<number> {
   const c = libc();
   const fd = c.socket(AF_INET, SOCKET_TYPE, 0);
   if (fd < 0) throw errnoError(-fd, operation, link);
@@ -17,7 +20,7 @@ function ask(operation: string, link: string, command: number, value: number): n
     const request = Buffer.alloc(8);
     request.writeUInt32LE(command, 0);
     request.writeUInt32LE(value, 4);
-    const result = c.ethtool(fd, link, request);
+    const result = await c.ethtoolAsync(fd, link, request);
     if (result < 0) throw errnoError(-result, operation, link);
     return request.readUInt32LE(4);
   } finally {
@@ -29,11 +32,11 @@ function ask(operation: string, link: string, command: number, value: number): n
  * Whether a link takes frames whose checksum is still to be filled in. Where it does not, the kernel fills it in before the link
  * gets the frame, and cuts into pieces what is longer than a frame may be.
  */
-export function hasChecksumOffload(link: string): boolean {
-  return ask("read checksum offload", link, ETHTOOL_GTXCSUM, 0) !== 0;
+export async function hasChecksumOffload(link: string): Promise<boolean> {
+  return (await ask("read checksum offload", link, ETHTOOL_GTXCSUM, 0)) !== 0;
 }
 
 /** Turns that on or off. ENODEV when there is no such link. */
-export function setChecksumOffload(link: string, on: boolean): void {
-  ask("set checksum offload", link, ETHTOOL_STXCSUM, on ? 1 : 0);
+export async function setChecksumOffload(link: string, on: boolean): Promise<void> {
+  await ask("set checksum offload", link, ETHTOOL_STXCSUM, on ? 1 : 0);
 }

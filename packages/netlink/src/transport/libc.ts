@@ -53,7 +53,7 @@ export interface Libc {
   /** ioctl(2) whose argument is the number itself. */
   ioctlNumberAsync(fd: number, request: number, argument: number): Promise<number>;
   /** SIOCETHTOOL for a link: `request` begins with the command, and takes the answer. */
-  ethtool(fd: number, link: string, request: Buffer): number;
+  ethtoolAsync(fd: number, link: string, request: Buffer): Promise<number>;
   /** SO_ATTACH_FILTER: a program of classic BPF, 8 bytes for each instruction. */
   attachFilter(fd: number, program: Buffer): number;
   /** bpf(2): `request` is its attributes, into which the addresses of up to three buffers go. -ENOSYS where its number is not known. */
@@ -213,7 +213,8 @@ function load(): Libc {
     ioctl: (fd, request, argument) => now(ioctl, fd, request, argument),
     ioctlAsync: (fd, request, argument) => pool.run(ioctl, fd, request, argument),
     ioctlNumberAsync: (fd, request, argument) => pool.run(ioctlNumber, fd, request, argument),
-    ethtool: (fd, link, request) => now(ioctlEthtool, fd, SIOCETHTOOL, { name: link, data: request, rest: NO_BYTES }),
+    ethtoolAsync: (fd, link, request) =>
+      pool.run(ioctlEthtool, fd, SIOCETHTOOL, { name: link, data: request, rest: NO_BYTES }),
     attachFilter: (fd, program) =>
       now(
         setFilter,

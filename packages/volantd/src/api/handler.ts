@@ -19,8 +19,8 @@ export interface RouteInput<Id extends RouteId> {
 
 export interface RouteOutput<Id extends RouteId> {
   readonly body: RouteResponse<Id> | RouteAccepted<Id>;
-  /** The body as JSON, where that is at hand already: it is sent as it is. */
-  readonly json?: string;
+  /** The body as JSON, where that is at hand already: it is sent as it is, and `body` is not looked at. */
+  readonly json?: Buffer;
   /** The outcome is still to come. */
   readonly isAccepted?: boolean;
   readonly headers?: Readonly<Record<string, string>>;
@@ -46,10 +46,13 @@ export type StreamedRoute =
 /** Checks a request against its route. */
 export type ReadInput = <Id extends StreamedRoute>(id: Id, request: FastifyRequest) => Omit<RouteInput<Id>, "signal">;
 
+/** One for all requests: an error that is made for each costs more than many a request, and nearly nobody looks at it. */
+const GONE = new DOMException("the client is gone, or has its answer", "AbortError");
+
 /** Aborts when the client has hung up, or has its answer. */
 export function goneSignal(reply: FastifyReply): AbortSignal {
   const gone = new AbortController();
-  reply.raw.once("close", () => gone.abort());
+  reply.raw.once("close", () => gone.abort(GONE));
   return gone.signal;
 }
 

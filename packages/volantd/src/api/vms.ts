@@ -1,23 +1,14 @@
 import { TOTAL_COUNT_HEADER, type Vm } from "@volant/contract";
 import type { VmUseCases } from "../engine/use-cases.ts";
 import { DONE, type Handlers } from "./handler.ts";
+import { ListBodies } from "./list-body.ts";
 import { begun, ended, type Waited } from "./waiting.ts";
 
 type VmRoutes = "vms.create" | "vms.delete" | "vms.get" | "vms.list" | "vms.restart" | "vms.start" | "vms.stop";
 
-/** A VM that has not changed is the same object as in the list before, and its text the same text. */
-const texts = new WeakMap<Vm, string>();
-
-function textOf(vm: Vm): string {
-  const known = texts.get(vm);
-  if (known !== undefined) return known;
-  const text = JSON.stringify(vm);
-  texts.set(vm, text);
-  return text;
-}
-
 /** VMs: list, create, show, delete, start, stop, restart. */
 export function vmHandlers(vms: VmUseCases): Handlers<VmRoutes> {
+  const bodies = new ListBodies();
   const starts: Waited<Vm> = {
     get: (name) => vms.get(name),
     wait: (name, patience) => vms.wait(name, "running", patience),
@@ -26,8 +17,8 @@ export function vmHandlers(vms: VmUseCases): Handlers<VmRoutes> {
     "vms.list": async ({ query }) => {
       await vms.refresh();
       const { vms: found, total } = vms.list(query);
-      const json = `[${found.map(textOf).join(",")}]`;
-      return { body: [...found], json, headers: { [TOTAL_COUNT_HEADER]: String(total) } };
+      const json = bodies.json(JSON.stringify(query), found);
+      return { body: [], json, headers: { [TOTAL_COUNT_HEADER]: String(total) } };
     },
     "vms.create": (input) => begun(starts, input, () => vms.create(input.body, input.key)),
     "vms.get": async ({ params }) => {

@@ -70,6 +70,24 @@ test("a hypervisor that dies is a crash with a reason and the console's last wor
   bench.store.close();
 });
 
+test("once a hypervisor has ended its guest's session tries no more to reach it, before the planner has it detached", async () => {
+  const bench = new Bench();
+  const running = await bench.open();
+  const { id } = await running.vms.create(request("web"));
+  await bench.settle(running);
+  const lane = running.engine.lane(id);
+  const session = lane?.session;
+  assert.equal(session?.view().attached, true);
+  bench.host.end([...bench.host.processes.keys()][0] ?? 0, "host-signal");
+  await new Promise(setImmediate);
+  assert.equal(lane?.session, session, "no pass has been made yet");
+  assert.equal(session.view().attached, false);
+  await bench.settle(running);
+  assert.equal(lane.session, undefined);
+  await running.engine.close();
+  bench.store.close();
+});
+
 test("a VM in mode dhcp runs once it has a lease, shows it, and tells when it changes; an address of another is no lease", async () => {
   const bench = new Bench();
   const running = await bench.open();

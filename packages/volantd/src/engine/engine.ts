@@ -454,7 +454,8 @@ export class Engine {
     const { session, vmId } = lane;
     const { store, runtime, log } = this.#options;
     if (session === undefined || !isSilent(session.view(), session.generation, nowMs)) return;
-    if (store.getVm(vmId)?.reason === SILENT) return;
+    const record = store.getVm(vmId);
+    if (record === undefined || record.desired === "absent" || record.reason === SILENT) return;
     try {
       lane.lastWords = (await runtime.exitReport(vmId, session.generation)).consoleTail;
     } catch (error) {
@@ -579,6 +580,8 @@ export class Engine {
     this.#watched.add(key);
     void this.#options.runtime
       .waitForExit(process, this.#closing.signal)
+      // Nobody is there for its session any more, which would go on trying to connect until the planner has it detached.
+      .then(() => this.#endSession(process))
       .catch((error: unknown) => {
         if (!this.#closing.signal.aborted)
           this.#options.log.warn({ vm: process.vmId, error }, "a process can't be watched");
@@ -587,6 +590,12 @@ export class Engine {
         this.#watched.delete(key);
         if (!this.#closing.signal.aborted) this.wake(process.vmId);
       });
+  }
+
+  async #endSession({ vmId, generation, pid, startTicks }: HypervisorProcess): Promise<void> {
+    const lane = this.#lanes.get(vmId);
+    const isOther = lane?.process !== undefined && !isSame({ pid, startTicks }, lane.process);
+    if (lane?.session?.generation === generation && !isOther) await lane.session.close();
   }
 
   #isGone(vmId: number): boolean {

@@ -273,7 +273,7 @@ const executors: Executors = {
     // Where somebody removed the folder, nobody has removed its console's archives, which are elsewhere.
     await deps.runtime.removeFolder(lane.vmId);
     await deps.logs.remove(record.spec.name);
-    deps.store.together(() => {
+    await deps.store.shared(() => {
       deps.store.deleteVm(lane.vmId);
       deps.events.publish(vmEvent("VM_DELETED", record, { now: deps.now() }));
     });

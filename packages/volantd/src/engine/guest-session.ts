@@ -76,23 +76,33 @@ function troubleOf(status: GuestStatus | undefined): string | undefined {
   return health.state === "unhealthy" ? `the workload is unhealthy: ${health.reason}` : undefined;
 }
 
+/** What a session knows of its guest. */
+interface Known {
+  readonly attachment: AbortController | undefined;
+  readonly configured: boolean;
+  readonly status: GuestStatus | undefined;
+  readonly silentSinceMs: number | undefined;
+}
+
 export class GuestSession {
   readonly generation: number;
   readonly #port: GuestPort;
   readonly #onChange: () => void;
   readonly #onLog: (entry: GuestLogEntry) => void;
   #isLastSeen: GuestSessionOptions["isLastSeen"];
-  #attachment: AbortController | undefined;
-  #configured = false;
-  #status: GuestStatus | undefined;
+  #known: Known;
+  /** What {@link GuestSession.view} says of what is known; made when somebody asks. */
+  #view: ObservedGuest | undefined;
+  /** What of the status is news when it changes, as text. */
+  #shown: string | undefined;
   #lastLog = { bootId: "", seq: 0 };
   readonly #monotonicMs: () => number;
-  #silentSinceMs: number | undefined;
 
   constructor(options: GuestSessionOptions) {
     const { port, generation, onChange, onLog, isLastSeen, monotonicMs, isKnown = false } = options;
     this.#monotonicMs = monotonicMs;
-    this.#silentSinceMs = isKnown ? monotonicMs() + KNOWN_GRACE_MS : undefined;
+    const silentSinceMs = isKnown ? monotonicMs() + KNOWN_GRACE_MS : undefined;
+    this.#known = { attachment: undefined, configured: false, status: undefined, silentSinceMs };
     this.#isLastSeen = isLastSeen;
     this.#port = port;
     this.generation = generation;
@@ -116,19 +126,28 @@ export class GuestSession {
 
   /** What the guest says of its network, unjudged; undefined before it has said anything. */
   get network(): GuestNetworkStatus | undefined {
-    return this.#status?.network;
+    return this.#known.status?.network;
   }
 
+  /** The same object until something of it changes. */
   view(): ObservedGuest {
-    return {
+    const { attachment, configured, status, silentSinceMs } = this.#known;
+    this.#view ??= {
       generation: this.generation,
-      attached: this.#attachment !== undefined,
-      configured: this.#configured,
-      workload: this.#status?.workload.state,
-      health: this.#status?.health.state,
-      trouble: troubleOf(this.#status),
-      silentSinceMs: this.#silentSinceMs,
+      attached: attachment !== undefined,
+      configured,
+      workload: status?.workload.state,
+      health: status?.health.state,
+      trouble: troubleOf(status),
+      silentSinceMs,
     };
+    return this.#view;
+  }
+
+  /** The only way to change what is known, so that no view outlives it. */
+  #learn(news: Partial<Known>): void {
+    this.#known = { ...this.#known, ...news };
+    this.#view = undefined;
   }
 
   /** This host can't connect to its link: that says nothing about the guest. */
@@ -137,35 +156,32 @@ export class GuestSession {
   }
 
   #setSilent(sinceMs: number | undefined): void {
-    if (sinceMs === undefined ? this.#silentSinceMs === undefined : this.#silentSinceMs !== undefined) return;
-    this.#silentSinceMs = sinceMs;
+    if ((sinceMs === undefined) === (this.#known.silentSinceMs === undefined)) return;
+    this.#learn({ silentSinceMs: sinceMs });
     this.#onChange();
   }
 
   #attached(): void {
-    this.#attachment?.abort();
-    this.#attachment = new AbortController();
-    this.#configured = false;
-    this.#status = undefined;
-    this.#silentSinceMs = undefined;
+    this.#known.attachment?.abort();
+    this.#shown = undefined;
+    this.#learn({ attachment: new AbortController(), configured: false, status: undefined, silentSinceMs: undefined });
     this.#onChange();
   }
 
   #detached(): void {
-    this.#attachment?.abort();
-    this.#attachment = undefined;
-    this.#configured = false;
-    this.#silentSinceMs ??= this.#monotonicMs();
+    this.#known.attachment?.abort();
+    const silentSinceMs = this.#known.silentSinceMs ?? this.#monotonicMs();
+    this.#learn({ attachment: undefined, configured: false, silentSinceMs });
     this.#onChange();
   }
 
   /** Tells the guest what it is for, and begins to follow its state and its log. */
   async configure(config: GuestConfig): Promise<void> {
-    const attachment = this.#attachment;
+    const { attachment } = this.#known;
     if (attachment === undefined) return;
     await this.#port.configure(config, attachment.signal);
-    if (attachment.signal.aborted || this.#configured) return;
-    this.#configured = true;
+    if (attachment.signal.aborted || this.#known.configured) return;
+    this.#learn({ configured: true });
     void this.#follow(attachment.signal, () => this.#followStatus(attachment.signal));
     void this.#follow(attachment.signal, () => this.#followLogs(attachment.signal));
     this.#onChange();
@@ -197,8 +213,8 @@ export class GuestSession {
 
   /** Lets go of the link; the guest goes on. */
   async close(): Promise<void> {
-    this.#attachment?.abort();
-    this.#attachment = undefined;
+    this.#known.attachment?.abort();
+    this.#learn({ attachment: undefined });
     await this.#port.close();
   }
 
@@ -216,14 +232,14 @@ export class GuestSession {
   async #followStatus(signal: AbortSignal): Promise<void> {
     for await (const status of this.#port.watchStatus(signal)) {
       if (signal.aborted) return;
-      const before = this.#shown();
-      this.#status = status;
-      if (this.#shown() !== before) this.#onChange();
+      const { network, workload, health } = status;
+      // Guests tell it every few seconds, mostly without news. What is kept then is as good.
+      const shown = JSON.stringify([network, workload.state, health.state, troubleOf(status)]);
+      if (shown === this.#shown) continue;
+      this.#shown = shown;
+      this.#learn({ status });
+      this.#onChange();
     }
-  }
-
-  #shown(): string {
-    return JSON.stringify([this.view(), this.network]);
   }
 
   async #followLogs(signal: AbortSignal): Promise<void> {

@@ -47,6 +47,8 @@ const DELETE_PATIENCE: Patience = { timeoutMs: 60_000 };
 export class VmService implements VmUseCases {
   readonly #options: VmServiceOptions;
   readonly #shown: ShownVms;
+  /** What was made of a list of the store's, which gives the same one again while nothing is written. */
+  readonly #lists = new WeakMap<readonly VmRecord[], readonly Vm[]>();
   readonly #requests: KeyedRequests;
 
   constructor(options: VmServiceOptions) {
@@ -116,8 +118,14 @@ export class VmService implements VmUseCases {
   }
 
   list(filter: VmFilter): { readonly vms: readonly Vm[]; readonly total: number } {
-    const { vms, total } = this.#options.store.listVms(filter);
-    return { vms: vms.map((record) => this.#show(record)), total };
+    const { vms: records, total } = this.#options.store.listVms(filter);
+    const before = this.#lists.get(records);
+    if (before !== undefined && records.every((record, index) => this.#show(record) === before[index])) {
+      return { vms: before, total };
+    }
+    const vms = records.map((record) => this.#show(record));
+    this.#lists.set(records, vms);
+    return { vms, total };
   }
 
   get(name: string): Vm {

@@ -1,5 +1,5 @@
 /** What workloads print, in `<log dir>/<VM name>.log`: bounded, one older file kept. */
-import { constants } from "node:fs";
+import { constants, lstatSync } from "node:fs";
 import { type FileHandle, mkdir, open, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import type { GuestLogEntry } from "../guest/log-entry.ts";
@@ -36,8 +36,9 @@ async function readTail(path: string): Promise<string> {
   }
 }
 
-/** Absent already is no error. */
+/** Absent already is no error, and costs no wait: most VMs' workloads have printed less than two files. */
 async function removeFile(path: string): Promise<void> {
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return;
   try {
     await unlink(path);
   } catch (error) {

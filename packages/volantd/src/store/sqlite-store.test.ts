@@ -271,6 +271,58 @@ test("lists are filtered, sorted and paged in the database, and count before pag
   store.close();
 });
 
+test("whatever is written, undone or left alone between two lists, a list is what the rows say", () => {
+  const store = openStore();
+  const names = ["a", "b", "c"];
+  const filters = [{}, { limit: 2 }, { status: ["running" as const] }, { sort: "status" as const, offset: 1 }];
+  const own = (name: string): void => {
+    const vm = store.findVm(name);
+    if (vm === undefined) store.createVm({ ...newVm(name), ports: [] });
+    else store.deleteVm(vm.id);
+  };
+  const writes: readonly ((vm: VmRecord | undefined, name: string) => void)[] = [
+    (_vm, name) => own(name),
+    (vm) => vm && store.recordStatus(vm.id, vm.status === "running" ? "stopped" : "running", undefined),
+    (vm) => vm && store.recordStatus(vm.id, vm.status, `reason ${clock}`),
+    (vm) => vm && store.setIntent(vm.id, { desired: "stopped", start: false }),
+    (vm) => vm && store.recordEnd(vm.id, vm.generation, { status: "crashed", reason: "it ended" }),
+    () => (clock += 1),
+  ];
+  const write = fc.record({ what: fc.nat(), who: fc.nat(), isUndone: fc.boolean(), asks: fc.nat({ max: 15 }) });
+  fc.assert(
+    fc.property(fc.array(write, { maxLength: 20 }), (steps) => {
+      for (const { what, who, isUndone, asks } of steps) {
+        const name = names[who % names.length] ?? "a";
+        const run = (): void => {
+          writes[what % writes.length]?.(store.findVm(name), name);
+          if (isUndone) store.listVms({});
+          if (isUndone) throw new Error("undone");
+        };
+        try {
+          store.together(run);
+        } catch (error) {
+          if ((error as Error).message !== "undone") throw error;
+        }
+        for (const [index, filter] of filters.entries()) {
+          if ((asks & (1 << index)) === 0) continue;
+          const { vms, total } = store.listVms(filter);
+          const rows = names.flatMap((one) => store.findVm(one) ?? []);
+          const { status, sort, offset = 0, limit } = { status: undefined, sort: "name", limit: undefined, ...filter };
+          const fitting = rows.filter((row) => status?.includes(row.status as never) ?? true);
+          const key = (row: VmRecord): string => `${sort === "status" ? row.status : ""} ${row.spec.name}`;
+          const sorted = fitting.toSorted((one, other) => (key(one) < key(other) ? -1 : 1));
+          assert.deepEqual(vms, sorted.slice(offset, limit === undefined ? undefined : offset + limit));
+          assert.equal(total, sorted.length);
+        }
+      }
+    }),
+    { numRuns: 200 },
+  );
+  const known = store.listVms({});
+  assert.equal(store.listVms({}), known, "and the same one where nothing was written");
+  store.close();
+});
+
 test("plugins: installed once, disabled, and kept while a VM was made from them", () => {
   const store = openStore();
   assert.equal(store.createPlugin(manifest, true).enabled, true);

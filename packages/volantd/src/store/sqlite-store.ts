@@ -47,8 +47,9 @@ import type {
   VmCounts,
   VmRecord,
 } from "./store.ts";
+import { SharedTransaction } from "./shared-transaction.ts";
 import { Statements } from "./statements.ts";
-import { VmCache } from "./vm-cache.ts";
+import { VmCache, type VmList } from "./vm-cache.ts";
 import { VmPositions } from "./vm-positions.ts";
 import { vmQuery } from "./vm-query.ts";
 import { messageOf } from "../message-of.ts";
@@ -114,6 +115,10 @@ export class SqliteStore implements Store {
   readonly #durability: Durability;
   readonly #cache: VmCache;
   readonly #positions = new VmPositions();
+  readonly #shared = new SharedTransaction(
+    (work) => this.#transaction(work),
+    () => this.#database.isTransaction,
+  );
   #backups = 0;
   #isBackingUp = false;
   #patience: NodeJS.Timeout | undefined;
@@ -227,7 +232,7 @@ export class SqliteStore implements Store {
     if (!this.#database.isOpen) return Promise.resolve();
     if (vmId === undefined) return this.#durability.settled();
     const isDurable = (position: number) => this.#durability.covers(position);
-    return this.#durability.settled(this.#positions.positionOf(vmId, this.#committed(), isDurable));
+    return this.#durability.settled(this.#positions.positionOf(vmId, () => this.#committed(), isDurable));
   }
 
   /** Grows with every row that is written. Between transactions, all that it counts is committed. */
@@ -243,13 +248,13 @@ export class SqliteStore implements Store {
     if (this.#database.isTransaction) return this.#part(work);
     // What can't be made durable is not to grow.
     if (this.#durability.failed) this.#durability.restore();
-    this.#database.exec("BEGIN IMMEDIATE");
+    this.#sql("BEGIN IMMEDIATE").run();
     try {
       const result = work();
-      this.#database.exec("COMMIT");
+      this.#sql("COMMIT").run();
       return result;
     } catch (error) {
-      if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
+      if (this.#database.isTransaction) this.#sql("ROLLBACK").run();
       this.#events.undone();
       throw error;
     }
@@ -257,10 +262,10 @@ export class SqliteStore implements Store {
 
   /** A part of a transaction that is undone by itself, for a caller that goes on with the rest. */
   #part<T>(work: () => T): T {
-    this.#database.exec("SAVEPOINT part");
+    this.#sql("SAVEPOINT part").run();
     try {
       const result = work();
-      this.#database.exec("RELEASE part");
+      this.#sql("RELEASE part").run();
       return result;
     } catch (error) {
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK TO part; RELEASE part");
@@ -271,6 +276,14 @@ export class SqliteStore implements Store {
 
   together<T>(work: () => T): T {
     return this.#transaction(work);
+  }
+
+  async shared<T>(work: () => T): Promise<T> {
+    try {
+      return await this.#shared.run(work);
+    } catch (error) {
+      throw this.#fault(error, this.#path);
+    }
   }
 
   addEvent(event: VmEvent): number {
@@ -380,9 +393,18 @@ export class SqliteStore implements Store {
     return id === undefined ? undefined : this.getVm(Number(id));
   }
 
-  listVms(filter: VmFilter): { readonly vms: readonly VmRecord[]; readonly total: number } {
-    const { where, parameters, orderBy, limit, offset } = vmQuery(filter);
+  listVms(filter: VmFilter): VmList {
     this.#cache.refresh();
+    const question = JSON.stringify(filter);
+    const known = this.#cache.list(question);
+    if (known !== undefined) return known;
+    const list = this.#readVms(filter);
+    this.#cache.keepList(question, list);
+    return list;
+  }
+
+  #readVms(filter: VmFilter): VmList {
+    const { where, parameters, orderBy, limit, offset } = vmQuery(filter);
     const rows = this.#sql(`SELECT id FROM vms ${where} ${orderBy} LIMIT ? OFFSET ?`).all(...parameters, limit, offset);
     const vms = rows.map(({ id }) => this.#mustGetVm(Number(id)));
     if (filter.limit === undefined && offset === 0) return { vms, total: vms.length };

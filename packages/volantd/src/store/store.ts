@@ -255,6 +255,12 @@ export interface Store {
   together<T>(work: () => T): T;
 
   /**
+   * The same a moment later, in one transaction with what others ask for meanwhile: many VMs' rows are written at the price of a few. Each is a part of its own: one
+   * that throws is undone by itself. Resolves once it is committed.
+   */
+  shared<T>(work: () => T): Promise<T>;
+
+  /**
    * Keeps an event, for a while: the newest ones, up to a number and an age. Told together with what it tells of, see {@link together}, it is neither lost nor
    * says what did not happen.
    *

@@ -13,12 +13,21 @@ const PARTS: readonly (readonly [table: string, column: string])[] = [
   ["leases", "reserved_for"],
   ["published_ports", "vm_id"],
 ];
-/** Records that are kept at most; the ones that were read first make room. */
-const MOST_RECORDS = 4096;
+/** Records that are kept at most; the ones that were read first make room. Fewer than a host has VMs would be of no use to a list, which reads them in order. */
+const MOST_RECORDS = 16_384;
+/** Lists that are kept at most: those of a few clients that ask again and again. */
+const MOST_LISTS = 8;
+
+export interface VmList {
+  readonly vms: readonly VmRecord[];
+  readonly total: number;
+}
 
 export class VmCache {
   readonly #database: DatabaseSync;
   readonly #records = new Map<number, VmRecord>();
+  /** What was asked for last comes last. Emptied by whatever changes a record: any of them may be another list then. */
+  readonly #lists = new Map<string, VmList>();
   readonly #onWrite: (id: number) => void;
   #dataVersion: unknown;
 
@@ -27,12 +36,12 @@ export class VmCache {
     this.#database = database;
     this.#onWrite = onWrite;
     database.function("volant_shown", (id) => {
-      this.#records.delete(Number(id));
+      this.#forget(Number(id));
       return null;
     });
     database.function("volant_written", (id) => {
       if (id === null) return null;
-      this.#records.delete(Number(id));
+      this.#forget(Number(id));
       this.#onWrite(Number(id));
       return null;
     });
@@ -58,6 +67,11 @@ export class VmCache {
     ];
   }
 
+  #forget(id: number): void {
+    this.#records.delete(id);
+    this.#lists.clear();
+  }
+
   /** Another number whenever another connection has committed (sqlite.org/pragma.html#pragma_data_version). */
   #otherWriters(): unknown {
     return this.#database.prepare("PRAGMA data_version").get()?.["data_version"];
@@ -69,6 +83,24 @@ export class VmCache {
     if (version === this.#dataVersion) return;
     this.#dataVersion = version;
     this.#records.clear();
+    this.#lists.clear();
+  }
+
+  /** The list that was read for this question, if nothing has been written since: the same object, then. */
+  list(question: string): VmList | undefined {
+    return this.#lists.get(question);
+  }
+
+  /** Keeps a list, unless it is of a transaction that may still be rolled back. */
+  keepList(question: string, list: VmList): void {
+    if (this.#database.isTransaction) return;
+    this.#lists.delete(question);
+    this.#lists.set(question, list);
+    if (this.#lists.size <= MOST_LISTS) return;
+    for (const oldest of this.#lists.keys()) {
+      this.#lists.delete(oldest);
+      break;
+    }
   }
 
   get(id: number): VmRecord | undefined {

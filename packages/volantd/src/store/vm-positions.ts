@@ -13,9 +13,12 @@ export class VmPositions {
   /**
    * @param committed how far the log goes now; to be asked for outside of transactions only @param isDurable whether it is durable up to a position
    */
-  positionOf(vmId: number, committed: number, isDurable: (position: number) => boolean): number {
-    for (const id of this.#fresh) this.#positions.set(id, committed);
-    this.#fresh.clear();
+  positionOf(vmId: number, committed: () => number, isDurable: (position: number) => boolean): number {
+    if (this.#fresh.size > 0) {
+      const position = committed();
+      for (const id of this.#fresh) this.#positions.set(id, position);
+      this.#fresh.clear();
+    }
     if (this.#positions.size > SWEEP_ABOVE) {
       for (const [id, position] of this.#positions) if (isDurable(position)) this.#positions.delete(id);
     }
