@@ -74,6 +74,8 @@ export interface QemuRuntimeOptions {
   readonly logDir: string;
   /** VOLANT_HYPERVISOR. */
   readonly hypervisor?: string | undefined;
+  /** The path of the program that confines hypervisors. */
+  readonly confiner: string;
   /** Default: off. */
   readonly vsock?: VsockSetting;
   readonly log: RuntimeLog;
@@ -234,11 +236,11 @@ export class QemuRuntime implements Runtime {
   }
 
   async #launch(spec: LaunchSpec, paths: VmPaths, signal: AbortSignal): Promise<HypervisorProcess> {
-    const { installation } = this.#options;
+    const { installation, confiner } = this.#options;
     const { facts, groups } = this.#setup;
     await this.#keepPreviousConsole(spec.vmId);
     await makeVmFolder(paths);
-    const confinement = { ...this.identity(spec.vmId), groups, maxFileBytes: MAX_FILE_BYTES };
+    const confinement = { confiner, ...this.identity(spec.vmId), groups, maxFileBytes: MAX_FILE_BYTES };
     const backend = await this.#startBackend(spec, paths, signal);
     try {
       const args = qemuArguments(installation, spec, facts, backend !== undefined);
@@ -256,9 +258,10 @@ export class QemuRuntime implements Runtime {
     const { data } = this.info;
     if (data.transport !== "vsock") return undefined;
     const { vmId, generation, name, vsockCid: cid } = spec;
-    const mark = { installation: this.#options.installation, vmId, generation };
+    const { installation, confiner } = this.#options;
+    const mark = { installation, vmId, generation };
     // It opens no device, so it needs no group.
-    const confinement = { ...this.identity(vmId), groups: [], maxFileBytes: MAX_FILE_BYTES };
+    const confinement = { confiner, ...this.identity(vmId), groups: [], maxFileBytes: MAX_FILE_BYTES };
     try {
       return await startBackend({ mark, name, cid, paths, confinement, program: data.program }, signal);
     } catch (error) {
