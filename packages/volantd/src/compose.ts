@@ -52,6 +52,8 @@ import { openTelemetry } from "./telemetry/open-telemetry.ts";
 
 const AGENT_PATH = agentPath();
 const CONFINER_PATH = confinerPath();
+/** Dozens of VMs that are made in one go; nobody installs another kernel and makes a VM of it in that time. */
+const LOOKED_FOR_MS = 50;
 
 /** Seeing how a VM ended takes milliseconds; of a thousand that a reboot has ended, seconds. */
 const ENDS_SEEN_WITHIN_MS = 15_000;
@@ -233,6 +235,7 @@ async function open(config: Config, log: Log, early: Pick<Log, "info" | "warn">,
   const images = await FileImageStore.open({
     workDir,
     agentPath: AGENT_PATH,
+    lookedForMs: LOOKED_FOR_MS,
     bzImagePath: config.bzImagePath,
     vmlinuxPath: config.vmlinuxPath,
     transport: runtime.info.machine === "microvm" ? "mmio" : "pci",
