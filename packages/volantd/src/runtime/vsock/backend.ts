@@ -46,6 +46,8 @@ export interface BackendStart {
   readonly paths: VmPaths;
   readonly confinement: Confinement;
   readonly program: string;
+  /** Told of its process as soon as there is one. */
+  readonly started: (pid: number) => void;
 }
 
 export interface StartedBackend {
@@ -90,6 +92,7 @@ export async function startBackend(start: BackendStart, signal: AbortSignal): Pr
   // Without a pid there was no child, which an event tells a moment later; the wait below ends by then.
   const failed = new Promise<Error>((tell) => child.once("error", tell));
   const { pid } = child;
+  if (pid !== undefined) start.started(pid);
   const startTicks = pid === undefined ? undefined : startTicksOf(pid);
   if (pid === undefined) throw startFailure(start, `it can't be run (${(await failed).message})`);
   if (startTicks === undefined) throw startFailure(start, await lastWords(paths));
