@@ -9,7 +9,7 @@ export interface Inventory {
 }
 
 /** Programs that only a test would start. */
-const testPrograms = /^(qemu-system|volant-stand-in|dnsmasq|kestrel|volantd|busybox|node$)/;
+const testPrograms = /^(qemu-system|volant-stand-in|volant-confine|dnsmasq|kestrel|volantd|busybox|node$)/;
 
 /** A directory's names; none where it is not there. */
 function names(directory: string): string[] {

@@ -1,6 +1,6 @@
 /**
  * `npm run package`: makes dist/volant-<version>.tgz, which `npm install --global` installs on any Linux host of this architecture: both programs, each with all that it imports in
- * a few files (Node strips no types below node_modules), and the guest agent. koffi stays a dependency, since its binary is its own package.
+ * a few files (Node strips no types below node_modules), the guest agent and what confines hypervisors. koffi stays a dependency, since its binary is its own package.
  */
 import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +9,9 @@ import { build } from "esbuild";
 import { VOLANT_VERSION } from "@volant/contract/defaults";
 
 const root = join(import.meta.dirname, "..");
-const agent = join(root, "kestrel/target/x86_64-unknown-linux-gnu/release/kestrel");
+/** The guest agent, and what confines hypervisors. */
+const rustPrograms = ["kestrel", "volant-confine"];
+const built = join(root, "kestrel/target/x86_64-unknown-linux-gnu/release");
 
 /** What npm is to know of the package. */
 function manifest(): object {
@@ -55,15 +57,19 @@ async function layOut(folder: string): Promise<void> {
     legalComments: "linked",
     logLevel: "warning",
   });
-  copyFileSync(agent, join(folder, "lib/kestrel"));
-  chmodSync(join(folder, "lib/kestrel"), 0o755);
+  for (const name of rustPrograms) {
+    copyFileSync(join(built, name), join(folder, "lib", name));
+    chmodSync(join(folder, "lib", name), 0o755);
+  }
   for (const name of ["LICENSE", "README.md"]) copyFileSync(join(root, name), join(folder, name));
   writeFileSync(join(folder, "package.json"), `${JSON.stringify(manifest(), null, 2)}\n`);
 }
 
 const [outside] = process.argv.slice(2);
 const dist = outside ?? join(root, "dist");
-if (!existsSync(agent)) throw new Error("the guest agent is not built: npm run package does that first");
+for (const name of rustPrograms) {
+  if (!existsSync(join(built, name))) throw new Error(`${name} is not built: npm run package does that first`);
+}
 const staging = join(dist, "package");
 await layOut(staging);
 execFileSync("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", dist], {

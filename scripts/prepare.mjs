@@ -216,6 +216,8 @@ const rustSources = (dir) => ["src", "Cargo.toml", "Cargo.lock", ".cargo"].map((
 
 function prepareAgent() {
   prepareRustProgram("the guest agent", "kestrel", "kestrel", rustSources("kestrel"));
+  // Made by the same build.
+  prepareRustProgram("what confines hypervisors", "kestrel", "volant-confine", rustSources("kestrel"));
 }
 
 /** What stands in for QEMU where a test needs many VMs. It shares kestrel's link and build folder. */
@@ -277,7 +279,6 @@ const RUN_PACKAGES = {
   iptables: "iptables",
   nft: "nftables",
   cc: "gcc",
-  setpriv: "util-linux",
 };
 /** What the tests hold it against. */
 const TEST_PACKAGES = {
@@ -286,6 +287,7 @@ const TEST_PACKAGES = {
   dnsmasq: "dnsmasq-base",
   "kea-dhcp4": "kea-dhcp4-server",
   unshare: "util-linux",
+  setpriv: "util-linux",
   sysctl: "procps",
   "systemd-analyze": "systemd",
   openssl: "openssl",

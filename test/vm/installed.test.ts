@@ -48,7 +48,14 @@ after(async () => {
 
 test("the package's programs have all that they need beside them, and nothing of it is this checkout's", () => {
   const installed = join(folder, "prefix/lib/node_modules/volant");
-  for (const path of ["lib/main/volantd.js", "lib/main/volar.js", "lib/kestrel", "README.md", "LICENSE"])
+  for (const path of [
+    "lib/main/volantd.js",
+    "lib/main/volar.js",
+    "lib/kestrel",
+    "lib/volant-confine",
+    "README.md",
+    "LICENSE",
+  ])
     assert.ok(existsSync(join(installed, path)), `${path} is there`);
   assert.ok(
     !readFileSync(join(installed, "lib/main/volantd.js"), "utf8").includes(root),

@@ -20,6 +20,7 @@ import { Readable } from "node:stream";
 import { createHash } from "node:crypto";
 import test, { after, before } from "node:test";
 import { VolantError } from "@volant/contract";
+import { confinerPath } from "@volant/host/installation";
 import { Netlink } from "@volant/netlink";
 import { FileImageStore } from "../../packages/volantd/src/image/image-store.ts";
 import { encodeNewc } from "../../packages/volantd/src/image/newc.ts";
@@ -78,7 +79,14 @@ let netlink: Netlink;
 async function openRuntime(
   options: { readonly machine?: Machine; readonly rotateIntervalMs?: number } = {},
 ): Promise<QemuRuntime> {
-  return await QemuRuntime.open({ installation: INSTALLATION, runtimeDir, logDir, log, ...options });
+  return await QemuRuntime.open({
+    installation: INSTALLATION,
+    confiner: confinerPath(),
+    runtimeDir,
+    logDir,
+    log,
+    ...options,
+  });
 }
 
 async function bootImage(transport: "mmio" | "pci"): Promise<string> {
@@ -200,7 +208,7 @@ test("a guest boots on its tap, confined, and outlives the volantd that started 
       "--input-type=module",
       "--eval",
       `import { QemuRuntime } from ${JSON.stringify(join(import.meta.dirname, "../../packages/volantd/src/runtime/qemu/qemu-runtime.ts"))};
-       const options = ${JSON.stringify({ installation: INSTALLATION, runtimeDir, logDir })};
+       const options = ${JSON.stringify({ installation: INSTALLATION, confiner: confinerPath(), runtimeDir, logDir })};
        const runtime = await QemuRuntime.open({ ...options, log: { info() {}, warn() {} } });
        await runtime.launch(${JSON.stringify(launch)}, AbortSignal.timeout(60_000));
        process.stdout.write("launched\\n");
@@ -227,6 +235,10 @@ test("a guest boots on its tap, confined, and outlives the volantd that started 
   for (const set of ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]) assert.equal(field(set), "0".repeat(16), set);
   assert.equal(field("NoNewPrivs"), "1");
   assert.equal(field("Seccomp"), "2");
+  const limits = readFileSync(`/proc/${found.pid}/limits`, "utf8");
+  assert.match(limits, new RegExp(`^Max file size +${MAX_FILE_BYTES} +${MAX_FILE_BYTES} `, "m"));
+  assert.match(limits, /^Max core file size +0 +0 /m);
+  assert.equal(readFileSync(`/proc/${found.pid}/oom_score_adj`, "utf8"), "200\n");
   assert.equal(statSync(join(runtimeDir, "7")).mode & 0o777, 0o700);
   assert.equal(statSync(join(runtimeDir, "7")).uid, 0);
 

@@ -19,9 +19,19 @@ export function ownProgram(name: "volantd" | "volar"): string {
   return join(findRoot(), "bin", name);
 }
 
-/** Where the guest agent is; the package has it beside its programs, a checkout where cargo leaves it. It need not be there. */
-export function agentPath(): string {
+/** Where a Rust program is; the package has it beside its other programs, a checkout where cargo leaves it. */
+function rustProgram(name: string): string {
   const root = findRoot();
-  const packaged = join(root, "lib/kestrel");
-  return existsSync(packaged) ? packaged : join(root, "kestrel/target/x86_64-unknown-linux-gnu/release/kestrel");
+  const packaged = join(root, "lib", name);
+  return existsSync(packaged) ? packaged : join(root, "kestrel/target/x86_64-unknown-linux-gnu/release", name);
+}
+
+/** Where the guest agent is. It need not be there. */
+export function agentPath(): string {
+  return rustProgram("kestrel");
+}
+
+/** Where the program is that confines hypervisors. It need not be there. */
+export function confinerPath(): string {
+  return rustProgram("volant-confine");
 }

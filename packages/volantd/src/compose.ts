@@ -4,7 +4,7 @@ import { accessSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { findUpstreamNameservers, inspectSetup, LinuxHost, PciSysfs, restoreNetwork } from "@volant/host";
-import { agentPath } from "@volant/host/installation";
+import { agentPath, confinerPath } from "@volant/host/installation";
 import { DEFAULT_MAX_CONNECTIONS } from "./api/api-config.ts";
 import { startApi } from "./api/server.ts";
 import { AuditLog } from "./audit/audit-log.ts";
@@ -51,6 +51,9 @@ import { sharedFor } from "./shared-answer.ts";
 import { openTelemetry } from "./telemetry/open-telemetry.ts";
 
 const AGENT_PATH = agentPath();
+const CONFINER_PATH = confinerPath();
+/** Dozens of VMs that are made in one go; nobody installs another kernel and makes a VM of it in that time. */
+const LOOKED_FOR_MS = 50;
 
 /** Seeing how a VM ended takes milliseconds; of a thousand that a reboot has ended, seconds. */
 const ENDS_SEEN_WITHIN_MS = 15_000;
@@ -105,7 +108,10 @@ async function openNetwork(
 
 type NeededFile = readonly [path: string, remedy: string];
 
-const AGENT: NeededFile = [AGENT_PATH, "build the guest agent: cargo build --release --locked, in kestrel/"];
+const OWN_PROGRAMS: readonly NeededFile[] = [
+  [AGENT_PATH, "build the guest agent: cargo build --release --locked, in kestrel/"],
+  [CONFINER_PATH, "build it: cargo build --release --locked, in kestrel/"],
+];
 
 function missingFiles(files: readonly NeededFile[]): string[] {
   return files.flatMap(([path, remedy]) => {
@@ -209,6 +215,7 @@ async function open(config: Config, log: Log, early: Pick<Log, "info" | "warn">,
     runtimeDir,
     logDir,
     hypervisor,
+    confiner: CONFINER_PATH,
     vsock: config.vsock,
     log: early,
   });
@@ -222,12 +229,13 @@ async function open(config: Config, log: Log, early: Pick<Log, "info" | "warn">,
   const checked = !(network instanceof NoopManager);
   // Where the host is checked as a whole, that tells of a missing kernel.
   const kernel: NeededFile = [config.bzImagePath, "run volar kernel install"];
-  for (const warning of missingFiles(checked ? [AGENT] : [AGENT, kernel])) early.warn({}, warning);
+  for (const warning of missingFiles(checked ? OWN_PROGRAMS : [...OWN_PROGRAMS, kernel])) early.warn({}, warning);
 
   await mkdir(workDir, { recursive: true, mode: 0o755 });
   const images = await FileImageStore.open({
     workDir,
     agentPath: AGENT_PATH,
+    lookedForMs: LOOKED_FOR_MS,
     bzImagePath: config.bzImagePath,
     vmlinuxPath: config.vmlinuxPath,
     transport: runtime.info.machine === "microvm" ? "mmio" : "pci",

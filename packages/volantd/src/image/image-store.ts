@@ -36,6 +36,8 @@ export interface FileImageStoreOptions {
   readonly workDir: string;
   /** The guest agent's static binary. */
   readonly agentPath: string;
+  /** For how long a look at the kernel, the agent and an image holds: VMs that start together share it. Default: each looks. */
+  readonly lookedForMs?: number;
   /** VOLANT_KERNEL_BZIMAGE; the kernel's record and modules are looked for beside it. */
   readonly bzImagePath: string;
   /** VOLANT_KERNEL_VMLINUX; used where it lies beside the bzImage, so that it is surely the same kernel. */
@@ -83,6 +85,13 @@ async function syncFolder(path: string): Promise<void> {
   await folder.sync();
 }
 
+/** A boot image, and as of when it is known to be made of what there is. */
+interface KnownImage {
+  readonly image: BootImage;
+  readonly stamp: string;
+  lookedMs: number;
+}
+
 export class FileImageStore implements ImageStore {
   readonly #options: FileImageStoreOptions;
   readonly #blobs: string;
@@ -90,7 +99,9 @@ export class FileImageStore implements ImageStore {
   readonly #incoming: string;
   readonly #building = new Map<string, Promise<BootImage>>();
   /** Boot images found before, by their initramfs: it takes a dozen reads to find one, and VMs that start together share it. */
-  readonly #known = new Map<string, { readonly image: BootImage; readonly stamp: string }>();
+  readonly #known = new Map<string, KnownImage>();
+  readonly #lookedForMs: number;
+  #kernel: { readonly files: KernelFiles; readonly lookedMs: number } | undefined;
   #agent: { readonly key: string; readonly sha256: string } | undefined;
 
   /** Makes the folders, and removes what a volantd that died left half written. One store per work folder at a time. */
@@ -103,6 +114,7 @@ export class FileImageStore implements ImageStore {
 
   private constructor(options: FileImageStoreOptions) {
     this.#options = options;
+    this.#lookedForMs = options.lookedForMs ?? 0;
     const root = join(options.workDir, "images");
     this.#blobs = join(root, "blobs");
     this.#boot = join(root, "boot");
@@ -117,7 +129,8 @@ export class FileImageStore implements ImageStore {
 
   async has(checksum: string): Promise<boolean> {
     try {
-      return (await stat(this.#blobPath(checksum))).isFile();
+      // Asked for each VM, of a file that is ours and local: the way through libuv's pool costs many times the call.
+      return statSync(this.#blobPath(checksum)).isFile();
     } catch (error) {
       if (isMissing(error)) return false;
       throw error;
@@ -167,12 +180,21 @@ export class FileImageStore implements ImageStore {
   async bootImage(initramfsChecksum: string): Promise<BootImage> {
     const digest = digestOf(initramfsChecksum);
     const known = this.#known.get(digest);
-    if (known !== undefined && this.#stamp(known.image.initrdPath) === known.stamp) return known.image;
+    if (known !== undefined && this.#isAsStamped(known)) return known.image;
     const image = await this.#findBootImage(digest);
     const stamp = this.#stamp(image.initrdPath);
     // What changed while it was looked for would otherwise never be seen.
-    if ((await this.#findBootImage(digest)).initrdPath === image.initrdPath) this.#known.set(digest, { image, stamp });
+    if ((await this.#findBootImage(digest)).initrdPath === image.initrdPath)
+      this.#known.set(digest, { image, stamp, lookedMs: performance.now() });
     return image;
+  }
+
+  #isAsStamped(known: KnownImage): boolean {
+    const nowMs = performance.now();
+    if (nowMs - known.lookedMs < this.#lookedForMs) return true;
+    if (this.#stamp(known.image.initrdPath) !== known.stamp) return false;
+    known.lookedMs = nowMs;
+    return true;
   }
 
   async #findBootImage(digest: string): Promise<BootImage> {
@@ -199,6 +221,14 @@ export class FileImageStore implements ImageStore {
   }
 
   async kernel(): Promise<KernelFiles> {
+    const nowMs = performance.now();
+    if (this.#kernel !== undefined && nowMs - this.#kernel.lookedMs < this.#lookedForMs) return this.#kernel.files;
+    const files = this.#findKernel();
+    this.#kernel = { files, lookedMs: nowMs };
+    return files;
+  }
+
+  #findKernel(): KernelFiles {
     // Through the link that an install of another kernel would move: both files are of one kernel.
     const bzImagePath = realpathIfThere(this.#options.bzImagePath);
     if (bzImagePath === undefined) {

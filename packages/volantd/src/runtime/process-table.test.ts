@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import test from "node:test";
-import { isRunning, scanProcesses, startTicksOf } from "./process-table.ts";
+import { isRunning, KnownProcesses, scanProcesses, startTicksOf } from "./process-table.ts";
 
 /** Runs `work` while this process may open no further file. */
 async function withoutDescriptors(work: () => void | Promise<void>): Promise<void> {
@@ -48,8 +48,11 @@ test(
   { skip: process.platform !== "linux" },
   async () => {
     const scan = { installation: "abcdef01", programs: [], uidOf: () => 0 };
-    const known = (pid: number) =>
-      new Map([[pid, { vmId: 1, generation: 1, pid, startTicks: 1n, role: "hypervisor" as const }]]);
+    const known = (pid: number) => {
+      const all = new KnownProcesses();
+      all.ours.set(pid, { vmId: 1, generation: 1, pid, startTicks: 1n, role: "hypervisor" as const });
+      return all;
+    };
     const lives = { ...scan, isKnownToLive: () => true };
     assert.deepEqual(
       (await scanProcesses(lives, known(process.pid))).map(({ pid }) => pid),
@@ -59,5 +62,55 @@ test(
     assert.deepEqual(await scanProcesses(scan, known(process.pid)), []);
     const { pid } = spawnSync("true");
     assert.deepEqual(await scanProcesses(lives, known(pid)), []);
+  },
+);
+
+test("a stranger is one that was none of ours in two whole scans, of one start time; whoever is started is none", () => {
+  const known = new KnownProcesses();
+  known.wholeScan(new Map([[5, 1n]]));
+  assert.equal(known.isStranger(5), false, "it may be about to become a program of ours");
+  known.wholeScan(
+    new Map([
+      [5, 2n],
+      [6, 1n],
+    ]),
+  );
+  assert.equal(known.isStranger(5), false, "another process has its pid");
+  known.wholeScan(
+    new Map([
+      [5, 2n],
+      [6, 1n],
+    ]),
+  );
+  assert.deepEqual([known.isStranger(5), known.isStranger(6)], [true, true]);
+  known.started(5);
+  assert.deepEqual([known.isStranger(5), known.isStranger(6)], [false, true]);
+  known.wholeScan(new Map([[5, 2n]]));
+  assert.deepEqual([known.isStranger(5), known.isStranger(6)], [false, false]);
+});
+
+test(
+  "strangers are looked at by whole scans alone, and all others by each",
+  { skip: process.platform !== "linux" },
+  async () => {
+    const known = new KnownProcesses();
+    // It waits for a line.
+    const child = spawn("sh", ["-c", "read line", "volant:abcdef01:1:2"]);
+    try {
+      const { pid = 0 } = child;
+      const scan = { installation: "abcdef01", programs: ["sh"], uidOf: () => 0 };
+      const pids = async (isWhole: boolean) => (await scanProcesses({ ...scan, isWhole }, known)).map((one) => one.pid);
+      const elsewhere = { ...scan, programs: ["none-of-these"] };
+      assert.deepEqual(await pids(false), [pid]);
+      for (let round = 0; round < 2; round += 1) assert.deepEqual(await scanProcesses(elsewhere, known), []);
+      assert.deepEqual(await pids(false), []);
+      known.started(pid);
+      assert.deepEqual(await pids(false), [pid]);
+      for (let round = 0; round < 2; round += 1) assert.deepEqual(await scanProcesses(elsewhere, known), []);
+      assert.deepEqual(await pids(true), [pid]);
+      assert.deepEqual(await pids(false), [pid]);
+    } finally {
+      child.kill("SIGKILL");
+    }
   },
 );

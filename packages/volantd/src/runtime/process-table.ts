@@ -74,6 +74,8 @@ export interface ProcessScan {
   uidOf(vmId: number): number;
   /** Whether a process that an earlier scan found is known to live, without a look at it: reading a thousand takes tens of milliseconds. */
   isKnownToLive?(process: HypervisorProcess): boolean;
+  /** Looks at all processes; otherwise at those that {@link KnownProcesses} does not take for strangers. Default: it does. */
+  readonly isWhole?: boolean;
 }
 
 /** What a marked process is: a hypervisor, or what serves the vsock device of one. */
@@ -81,8 +83,34 @@ export interface MarkedProcess extends HypervisorProcess {
   readonly role: "hypervisor" | "vsock_backend";
 }
 
-/** What an earlier scan found, by pid: a process that is still the same need not be asked for its arguments again, nor one that is otherwise known to live for anything. */
-export type KnownProcesses = Map<number, MarkedProcess>;
+/**
+ * What earlier scans found: a process that is still the same need not be asked for its arguments again, nor one that is otherwise known to live for anything.
+ * And those that are none of ours are looked at by whole scans only.
+ */
+export class KnownProcesses {
+  readonly ours = new Map<number, MarkedProcess>();
+  /** Were none of ours in two whole scans, of one start time: what execs a program of ours does so within milliseconds of its start. */
+  #strangers: ReadonlySet<number> = new Set();
+  #onceStrange = new Map<number, bigint>();
+
+  isStranger(pid: number): boolean {
+    return this.#strangers.has(pid);
+  }
+
+  /** A process of ours has been started, which may have a stranger's pid. */
+  started(pid: number): void {
+    this.#onceStrange.delete(pid);
+    if (!this.#strangers.has(pid)) return;
+    this.#strangers = new Set([...this.#strangers].filter((other) => other !== pid));
+  }
+
+  /** A whole scan is over. @param seen the start times of all that are none of ours, by pid */
+  wholeScan(seen: ReadonlyMap<number, bigint>): void {
+    const known = this.#onceStrange;
+    this.#strangers = new Set([...seen].flatMap(([pid, ticks]) => (known.get(pid) === ticks ? [pid] : [])));
+    this.#onceStrange = new Map(seen);
+  }
+}
 
 /**
  * All live processes of an installation. The arguments of a process are its own word, so a mark is believed only where program and owner fit:
@@ -90,8 +118,10 @@ export type KnownProcesses = Map<number, MarkedProcess>;
  *
  * @param known kept by the caller from one scan to the next, and brought up to date here
  */
-export async function scanProcesses(scan: ProcessScan, known: KnownProcesses = new Map()): Promise<MarkedProcess[]> {
+export async function scanProcesses(scan: ProcessScan, known = new KnownProcesses()): Promise<MarkedProcess[]> {
+  const { isWhole = true } = scan;
   const programs = new Set(scan.programs.map((name) => name.slice(0, COMM_BYTES)));
+  const strangers = new Map<number, bigint>();
   const found: MarkedProcess[] = [];
   let count = 0;
   // Off Linux no hypervisor is started, and there is no such folder to find one in.
@@ -101,18 +131,24 @@ export async function scanProcesses(scan: ProcessScan, known: KnownProcesses = n
     count += 1;
     if (count % BATCH === 0) await nextTurn();
     const pid = Number(entry);
-    const before = known.get(pid);
+    if (!isWhole && known.isStranger(pid)) continue;
+    const before = known.ours.get(pid);
     if (before !== undefined && scan.isKnownToLive?.(before) === true) {
       found.push(before);
       continue;
     }
     const stat = processStat(pid);
-    if (stat === undefined || !programs.has(stat.comm) || !isAlive(stat)) continue;
+    if (stat === undefined) continue;
+    if (!programs.has(stat.comm) || !isAlive(stat)) {
+      strangers.set(pid, stat.startTicks);
+      continue;
+    }
     const process = before?.startTicks === stat.startTicks ? before : identify(scan, pid, stat.startTicks);
     if (process !== undefined) found.push(process);
   }
-  known.clear();
-  for (const process of found) known.set(process.pid, process);
+  known.ours.clear();
+  for (const process of found) known.ours.set(process.pid, process);
+  if (isWhole) known.wholeScan(strangers);
   return found;
 }
 

@@ -175,6 +175,8 @@ function networkArguments(mac: string, bus: "device" | "pci"): string[] {
 
 /** Who a hypervisor runs as, and what it may use. */
 export interface Confinement {
+  /** The path of the program that confines it: kestrel/src/bin/volant-confine.rs. */
+  readonly confiner: string;
   readonly uid: number;
   readonly gid: number;
   /** Groups besides its own: the one that may open /dev/kvm, or none. */
@@ -186,7 +188,10 @@ export interface Confinement {
 }
 
 /** Programs that a confined process may be for a moment, in the order in which one replaces the other. */
-export const LAUNCH_CHAIN = ["setpriv", "prlimit", "env"] as const;
+export const LAUNCH_CHAIN = ["volant-confine", "env"] as const;
+
+/** The guest is more likely to be what the kernel ends when memory runs out than what serves all guests (proc_pid_oom_score_adj(5)). */
+const OOM_SCORE_ADJ = 200;
 
 /**
  * Signals that a confined process ignores: with SIGXFSZ ignored, a write over the file size limit fails with EFBIG (setrlimit(2)), which QEMU shrugs off in a
@@ -199,14 +204,15 @@ export const IGNORED_SIGNALS: readonly number[] = [constants.signals.SIGXFSZ];
  * {@link IGNORED_SIGNALS}.
  */
 export function confinedCommand(confinement: Confinement, program: string, args: readonly string[]): string[] {
-  const groups = confinement.groups.length === 0 ? ["--clear-groups"] : ["--groups", confinement.groups.join(",")];
-  const size = `${confinement.maxFileBytes}:${confinement.maxFileBytes}`;
-  const { maxOpenFiles } = confinement;
-  const files = maxOpenFiles === undefined ? [] : [`--nofile=${maxOpenFiles}:${maxOpenFiles}`];
+  const { confiner, uid, gid, groups, maxFileBytes, maxOpenFiles } = confinement;
   return [
-    ["setpriv", "--reuid", String(confinement.uid), "--regid", String(confinement.gid), ...groups],
-    ["--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"],
-    ["prlimit", `--fsize=${size}`, "--core=0:0", ...files],
+    [confiner, "--uid", String(uid), "--gid", String(gid), ...groups.flatMap((group) => ["--group", String(group)])],
+    [
+      "--file-bytes",
+      String(maxFileBytes),
+      ...(maxOpenFiles === undefined ? [] : ["--open-files", String(maxOpenFiles)]),
+    ],
+    ["--oom-score-adj", String(OOM_SCORE_ADJ)],
     [program, ...args],
   ].flat();
 }

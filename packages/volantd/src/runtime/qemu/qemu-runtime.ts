@@ -7,7 +7,7 @@ import type { DataTransport } from "../../guest/data-link.ts";
 import { archiveConsole, MAX_FILE_BYTES, readTail, tailLines, unfinishedArchive } from "../console-log.ts";
 import {
   isRunning,
-  type KnownProcesses,
+  KnownProcesses,
   type MarkedProcess,
   type ProcessScan,
   scanProcesses,
@@ -55,8 +55,8 @@ const CONNECTS_AT_ONCE = 32;
 const KILL_TIMEOUT_MS = 10_000;
 
 /**
- * How often processes are read whose control sockets are connected: that connection is the process's own and breaks with its end, but one that was taken over
- * might have given it away.
+ * How often all processes are read. Between that, those are left out whose control sockets are connected: that connection is the process's own and breaks with
+ * its end, but one that was taken over might have given it away; and those that are none of ours.
  */
 const READ_ALL_MS = 2000;
 /** A watch sees the end of a process that is gone within milliseconds, or when it has looked again: at the latest after a second. */
@@ -74,6 +74,8 @@ export interface QemuRuntimeOptions {
   readonly logDir: string;
   /** VOLANT_HYPERVISOR. */
   readonly hypervisor?: string | undefined;
+  /** The path of the program that confines hypervisors. */
+  readonly confiner: string;
   /** Default: off. */
   readonly vsock?: VsockSetting;
   readonly log: RuntimeLog;
@@ -95,7 +97,7 @@ export class QemuRuntime implements Runtime {
   readonly #runtimeDir: string;
   readonly #setup: Setup;
   readonly #watches = new Map<string, Watch>();
-  readonly #known: KnownProcesses = new Map();
+  readonly #known = new KnownProcesses();
   readonly #closing = new AbortController();
   readonly #connecting = new Slots(CONNECTS_AT_ONCE);
   /** Ends that could not be written down, since the disk is full or the folder gone: this volantd, at least, knows them. */
@@ -202,6 +204,7 @@ export class QemuRuntime implements Runtime {
       installation: this.#options.installation,
       programs: [...LAUNCH_CHAIN, basename(this.info.path), BACKEND_PROGRAM],
       uidOf: (vmId: number) => vmIdentity(vmId).uid,
+      isWhole: isDue,
       // The other end of its connection is a descriptor of that process.
       isKnownToLive: (process) => !isDue && this.#watches.get(keyOf(process))?.isConnected === true,
     };
@@ -234,16 +237,17 @@ export class QemuRuntime implements Runtime {
   }
 
   async #launch(spec: LaunchSpec, paths: VmPaths, signal: AbortSignal): Promise<HypervisorProcess> {
-    const { installation } = this.#options;
+    const { installation, confiner } = this.#options;
     const { facts, groups } = this.#setup;
     await this.#keepPreviousConsole(spec.vmId);
     await makeVmFolder(paths);
-    const confinement = { ...this.identity(spec.vmId), groups, maxFileBytes: MAX_FILE_BYTES };
+    const confinement = { confiner, ...this.identity(spec.vmId), groups, maxFileBytes: MAX_FILE_BYTES };
     const backend = await this.#startBackend(spec, paths, signal);
     try {
       const args = qemuArguments(installation, spec, facts, backend !== undefined);
       const program = this.info.path;
       const pid = await startHypervisor({ spec, paths, confinement, program, args, vsock: backend?.device });
+      this.#known.started(pid);
       return await this.#awaitAnswer(spec, paths, new OwnChild(pid), signal);
     } catch (error) {
       if (backend !== undefined) await endBackend(backend.process);
@@ -256,11 +260,13 @@ export class QemuRuntime implements Runtime {
     const { data } = this.info;
     if (data.transport !== "vsock") return undefined;
     const { vmId, generation, name, vsockCid: cid } = spec;
-    const mark = { installation: this.#options.installation, vmId, generation };
+    const { installation, confiner } = this.#options;
+    const mark = { installation, vmId, generation };
     // It opens no device, so it needs no group.
-    const confinement = { ...this.identity(vmId), groups: [], maxFileBytes: MAX_FILE_BYTES };
+    const confinement = { confiner, ...this.identity(vmId), groups: [], maxFileBytes: MAX_FILE_BYTES };
     try {
-      return await startBackend({ mark, name, cid, paths, confinement, program: data.program }, signal);
+      const started = (pid: number): void => this.#known.started(pid);
+      return await startBackend({ mark, name, cid, paths, confinement, program: data.program, started }, signal);
     } catch (error) {
       if (data.wanted === "on" || !(error instanceof VolantError)) throw error;
       this.#options.log.warn({ vm: vmId, reason: error.message }, "a VM is started without a vsock device");

@@ -39,19 +39,23 @@ export class QmpClient {
   }
 
   /**
-   * Connects, and resolves once QEMU takes commands. QEMU talks to one client at a time: a second one waits here until the first has gone.
+   * Connects, and resolves once QEMU takes commands, with what the first one returned, which it has at once: it goes out together with the end of the
+   * greeting. QEMU talks to one client at a time: a second one waits here until the first has gone.
    *
    * @throws QmpError when there is nobody, or nobody who speaks the protocol; the signal's reason when it aborts
    */
-  static async connect(options: QmpOptions): Promise<QmpClient> {
+  static async connect(
+    options: QmpOptions,
+    first: string,
+  ): Promise<{ readonly client: QmpClient; readonly returned: unknown }> {
     options.signal.throwIfAborted();
     const client = new QmpClient(options);
     const abort = (): void => client.#fail(new QmpError("connecting to the hypervisor was given up"));
     options.signal.addEventListener("abort", abort, { once: true });
     try {
       await client.#greeting.promise;
-      await client.execute("qmp_capabilities");
-      return client;
+      const [, returned] = await client.#executeAll(["qmp_capabilities", first]);
+      return { client, returned };
     } catch (error) {
       client.close();
       options.signal.throwIfAborted();
@@ -78,18 +82,30 @@ export class QmpClient {
    *
    * @throws QmpError when QEMU refuses it or goes away first
    */
-  async execute(command: string, args?: Readonly<Record<string, unknown>>): Promise<unknown> {
+  async execute(command: string): Promise<unknown> {
+    const [returned] = await this.#executeAll([command]);
+    return returned;
+  }
+
+  /** Sends commands at once, which QEMU carries out in their order, and gives what each returned. */
+  async #executeAll(commands: readonly string[]): Promise<unknown[]> {
     if (this.#failure !== undefined) throw this.#failure;
-    const id = this.#nextId;
-    this.#nextId += 1;
-    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    this.#pending.set(id, { resolve, reject });
-    this.#socket.write(encodeQmpCommand(id, command, args));
+    let text = "";
+    const answers = commands.map((command) => {
+      const id = this.#nextId;
+      this.#nextId += 1;
+      const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+      this.#pending.set(id, { resolve, reject });
+      text += encodeQmpCommand(id, command);
+      return promise;
+    });
+    this.#socket.write(text);
     const timer = setTimeout(() => {
-      this.#fail(new QmpError(`the hypervisor did not answer ${command} within ${COMMAND_TIMEOUT_MS / 1000} s`));
+      const names = commands.join(" and ");
+      this.#fail(new QmpError(`the hypervisor did not answer ${names} within ${COMMAND_TIMEOUT_MS / 1000} s`));
     }, COMMAND_TIMEOUT_MS);
     try {
-      return await promise;
+      return await Promise.all(answers);
     } finally {
       clearTimeout(timer);
     }

@@ -1,18 +1,15 @@
 /** Starts a hypervisor: opens all that it may use, and hands it over to a process that has given up every privilege. */
-import { accessSync, closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync, writeFileSync } from "node:fs";
+import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync } from "node:fs";
 import type { Socket } from "node:net";
-import { join } from "node:path";
 import { VolantError } from "@volant/contract";
 import type { LaunchSpec } from "../runtime.ts";
 import { descriptorOf, ListeningSocket, type VmPaths } from "../vm-folder.ts";
 import { confinedCommand, type Confinement, IGNORED_SIGNALS } from "./argv.ts";
 import { closeTap, openTapFor } from "./tap.ts";
 
-/** The guest is more likely to be what the kernel ends when memory runs out than what serves all guests (proc_pid_oom_score_adj(5)). */
-const OOM_SCORE_ADJ = 200;
 /** An empty standard input. */
 const NOTHING = "/dev/null";
-/** Where setpriv and prlimit are looked for. */
+/** Where programs of the exec chain are looked for that are not the installation's own. */
 export const SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 export interface HypervisorStart {
@@ -62,8 +59,8 @@ export async function startHypervisor(start: HypervisorStart): Promise<number> {
     }
     if (spec.network !== undefined) tap = await openTapFor(spec.name, spec.network.tap);
     const [command, ...rest] = confinedCommand(start.confinement, start.program, start.args) as [string, ...string[]];
-    const pid = await startChild({
-      path: programPath(command),
+    return await startChild({
+      path: command,
       args: [command, ...rest],
       env: { PATH: SEARCH_PATH, LC_ALL: "C" },
       workingDirectory: "/",
@@ -81,35 +78,12 @@ export async function startHypervisor(start: HypervisorStart): Promise<number> {
     }).catch((error: unknown) => {
       throw startFailure(error, command);
     });
-    protectFromOom(pid);
-    return pid;
   } finally {
     for (const socket of sockets) socket.close();
     vsock?.destroy();
     for (const fd of descriptors) closeSync(fd);
     if (tap !== undefined) await closeTap(tap);
   }
-}
-
-const programPaths = new Map<string, string>();
-
-/** Where a program of the exec chain is. One that is nowhere is looked for again each time. */
-function programPath(name: string): string {
-  const known = programPaths.get(name);
-  if (known !== undefined) return known;
-  for (const folder of SEARCH_PATH.split(":")) {
-    const path = join(folder, name);
-    try {
-      accessSync(path, constants.X_OK);
-      programPaths.set(name, path);
-      return path;
-    } catch {
-      // Not in this folder.
-    }
-  }
-  throw new VolantError("not_ready", `the program ${name} is missing`, {
-    hint: "apt-get install util-linux coreutils",
-  });
 }
 
 /** The guest's memory, for a hypervisor that shares it. It opens it anew, so it has to be its user's. */
@@ -146,17 +120,9 @@ function openImage(path: string, what: string, hint?: string): number {
 /** Why a child did not come to be. */
 function startFailure(error: unknown, command: string): unknown {
   if (!(error instanceof Error) || error.name !== "NetlinkError") return error;
-  // It may have moved since it was found.
-  programPaths.delete(command);
   const { code } = error as NodeJS.ErrnoException;
-  return new VolantError("not_ready", `${command} can't be started (${code})`, { cause: error });
-}
-
-/** Lets the kernel choose this process before others when memory runs out. */
-export function protectFromOom(pid: number): void {
-  try {
-    writeFileSync(`/proc/${pid}/oom_score_adj`, String(OOM_SCORE_ADJ));
-  } catch {
-    // Gone already, which the launch will notice; or the host forbids it, and the default serves.
-  }
+  return new VolantError("not_ready", `${command} can't be started (${code})`, {
+    cause: error,
+    ...(code === "ENOENT" ? { hint: "install Volant anew, or run: cargo build --release --locked, in kestrel/" } : {}),
+  });
 }

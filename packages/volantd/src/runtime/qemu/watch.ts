@@ -139,12 +139,12 @@ export class Watch {
     timer.unref();
     const giveUp = AbortSignal.any([this.#closing.signal, late.signal]);
     try {
-      const client = await QmpClient.connect({
-        path: this.#options.qmpPath,
-        signal: giveUp,
-        onEvent: (event) => this.#note(event),
-      });
-      this.run.set(isPaused(await client.execute("query-status")));
+      const onEvent = (event: QmpEvent): void => this.#note(event);
+      const { client, returned } = await QmpClient.connect(
+        { path: this.#options.qmpPath, signal: giveUp, onEvent },
+        "query-status",
+      );
+      this.run.set(isPaused(returned));
       this.#client = client;
       this.#connected.resolve(client);
       void client.closed.then(() => {

@@ -22,7 +22,7 @@ import { readTail, tailLines } from "../console-log.ts";
 import type { ProcessMark } from "../process-mark.ts";
 import { isRunning, startTicksOf } from "../process-table.ts";
 import { confinedCommand, type Confinement } from "../qemu/argv.ts";
-import { protectFromOom, SEARCH_PATH } from "../qemu/start.ts";
+import { SEARCH_PATH } from "../qemu/start.ts";
 import type { HypervisorProcess } from "../runtime.ts";
 import type { VmPaths } from "../vm-folder.ts";
 import { BACKEND_PROGRAM, backendArguments, CONNECT_SOCKET, DEVICE_SOCKET } from "./argv.ts";
@@ -46,6 +46,8 @@ export interface BackendStart {
   readonly paths: VmPaths;
   readonly confinement: Confinement;
   readonly program: string;
+  /** Told of its process as soon as there is one. */
+  readonly started: (pid: number) => void;
 }
 
 export interface StartedBackend {
@@ -90,10 +92,10 @@ export async function startBackend(start: BackendStart, signal: AbortSignal): Pr
   // Without a pid there was no child, which an event tells a moment later; the wait below ends by then.
   const failed = new Promise<Error>((tell) => child.once("error", tell));
   const { pid } = child;
+  if (pid !== undefined) start.started(pid);
   const startTicks = pid === undefined ? undefined : startTicksOf(pid);
   if (pid === undefined) throw startFailure(start, `it can't be run (${(await failed).message})`);
   if (startTicks === undefined) throw startFailure(start, await lastWords(paths));
-  protectFromOom(pid);
   const process = { vmId: mark.vmId, generation: mark.generation, pid, startTicks };
   try {
     const device = await connectDevice(start, process, signal);
