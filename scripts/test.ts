@@ -1,6 +1,6 @@
 /**
  * `npm test`: everything, from quick to slow; a suite that fails does not keep the next from running. Arguments choose suites or files:
- * `npm test -- unit`, `npm test -- test/vm/first-vm.test.ts`.
+ * `npm test -- unit`, `npm test -- test/vm/first-vm.test.ts`. Some suites run on demand alone.
  */
 import { spawnSync } from "node:child_process";
 import { chmodSync, globSync, mkdtempSync, rmSync } from "node:fs";
@@ -135,12 +135,24 @@ const suites: Record<string, (counts: Counts) => Promise<void> | void> = {
   vm: (counts) => runFiles("VM tests: real guests", globSync("test/vm/**/*.test.ts", { cwd: root }).sort(), 1, counts),
 };
 
+/** Run when they are named, and not with everything: they take minutes, and need what not every machine can bring. */
+const onDemand: Record<string, (counts: Counts) => Promise<void> | void> = {
+  schemathesis: (counts) =>
+    runFiles(
+      "schemathesis: requests made from the OpenAPI document",
+      globSync("test/schemathesis/**/*.test.ts", { cwd: root }),
+      1,
+      counts,
+    ),
+};
+
 const wanted = process.argv.slice(2);
 const files = wanted.filter((word) => word.endsWith(".ts"));
-const unknown = wanted.filter((word) => !files.includes(word) && !Object.hasOwn(suites, word));
+const known = { ...suites, ...onDemand };
+const unknown = wanted.filter((word) => !files.includes(word) && !Object.hasOwn(known, word));
 if (unknown.length > 0) {
   process.stderr.write(
-    `volant: no suite ${unknown.join(", ")}: use ${Object.keys(suites).join(", ")}, or a test file's path\n`,
+    `volant: no suite ${unknown.join(", ")}: use ${Object.keys(known).join(", ")}, or a test file's path\n`,
   );
   process.exit(2);
 }
@@ -153,8 +165,8 @@ const scratch = mkdtempSync(join(tmpdir(), "volant-test-"));
 chmodSync(scratch, 0o755);
 process.env["TMPDIR"] = scratch;
 const before = takeInventory(scratch);
-for (const [name, suite] of Object.entries(suites)) {
-  if (wanted.length === 0 || wanted.includes(name)) await suite(counts);
+for (const [name, suite] of Object.entries(known)) {
+  if (wanted.includes(name) || (wanted.length === 0 && Object.hasOwn(suites, name))) await suite(counts);
 }
 if (files.length > 0) await runFiles("chosen files", files, 1, counts);
 

@@ -291,6 +291,30 @@ test("bad names and flags are usage errors in one sentence", async () => {
   assert.deepEqual(running.useCases.vms.list({}).vms, []);
 });
 
+test("where answers are for programs, so are errors: a document each, with its code and hint, on standard error", async () => {
+  const missing = { error: 'there is no VM "nope"', code: "not_found", hint: "volar vms list shows what there is" };
+  const one = await volar("vms", "get", "nope", "--output", "json");
+  assert.deepEqual([one.code, one.stdout, JSON.parse(one.stderr)], [1, "", missing]);
+  const yaml = await volar("--output", "yaml", "vms", "get", "nope");
+  assert.deepEqual([yaml.code, yaml.stdout, parseYaml(yaml.stderr)], [1, "", missing]);
+  const several = await volar("vms", "delete", "nope", "neither", "--output=json");
+  const told = several.stderr.trimEnd().split("\n");
+  assert.deepEqual(
+    told.map((line) => (JSON.parse(line) as { code: string }).code),
+    ["not_found", "not_found"],
+  );
+  const usages: readonly (readonly [string[], string, string])[] = [
+    [["vms", "lst"], "unknown command 'lst'", "did you mean list or ls?"],
+    [["vms", "get"], "missing required argument 'vm'", "volar vms get --help shows what it takes"],
+    [["create", "a"], "unknown command 'create'", "did you mean volar vms create?"],
+  ];
+  for (const [words, error, hint] of usages) {
+    const { code, stdout, stderr } = await volar(...words, "--output", "json");
+    assert.deepEqual([code, stdout, JSON.parse(stderr)], [2, "", { error, code: "invalid", hint }]);
+  }
+  assert.match((await volar("vms", "--output", "json")).stderr, /^Usage: volar vms/);
+});
+
 test("help and versions are no failures, and the version needs no volantd", async () => {
   assert.match(await done("--help"), /plugins +install and manage/);
   assert.match(await done("help", "vms"), /create \[options\] <name>/);

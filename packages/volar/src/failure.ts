@@ -1,5 +1,7 @@
 /** From anything thrown to words and an exit code. */
+import type { ErrorBody } from "@volant/contract";
 import { errorStatus, VolantError } from "@volant/contract/errors";
+import { renderItem, type OutputFormat } from "./output.ts";
 import { printable } from "./table.ts";
 
 export const EXIT_DONE = 0;
@@ -54,6 +56,26 @@ export function failureText(error: unknown): string {
     const hint = error.hint === undefined ? "" : `  ${printable(error.hint)}\n`;
     return `volar: ${printable(error.message)}\n${hint}`;
   }
+  return `volar: ${bugText(error)}\n`;
+}
+
+function bugText(error: unknown): string {
   const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return `volar: this is a bug in volar, please report it: ${detail}\n`;
+  return `this is a bug in volar, please report it: ${detail}`;
+}
+
+/** The same for programs: each error as the API words its own, with `code` and `hint`. */
+export function failureBodies(error: unknown): ErrorBody[] {
+  if (error instanceof AnsweredWithCode) return [];
+  if (error instanceof SeveralFailures) return error.errors.flatMap(failureBodies);
+  if (!(error instanceof VolantError)) return [{ error: bugText(error), code: "internal" }];
+  const { message, code, hint } = error;
+  return [{ error: message, code, ...(hint === undefined ? {} : { hint }) }];
+}
+
+/** What standard error says of a failure: words for people, or, where answers are for programs, a document for each error. */
+export async function renderFailure(error: unknown, format: OutputFormat): Promise<string> {
+  if (format === "table") return failureText(error);
+  const documents = failureBodies(error).map((body) => renderItem(body, format, () => ""));
+  return (await Promise.all(documents)).join("");
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { parse as parseYaml } from "yaml";
-import { render, renderItem, result } from "./output.ts";
+import { askedFormat, render, renderItem, result } from "./output.ts";
 import { formatTable } from "./table.ts";
 
 const many = result([{ name: "a" }, { name: "b\u001b[2J" }, { other: 1 }], () => "TEXT\n");
@@ -39,4 +39,13 @@ test("a row has all its columns: a cell with nothing in it is a dash", () => {
     ]),
     "A  B  C\n1  -  -\n",
   );
+});
+
+test("the format is known from the words, too, where the command line is not valid; what is another program's does not count", () => {
+  assert.equal(askedFormat(["vms", "lst", "--output", "json"]), "json");
+  assert.equal(askedFormat(["--output=yaml", "vms"]), "yaml");
+  assert.equal(askedFormat(["doctor", "--json"]), "json");
+  assert.equal(askedFormat(["vms", "list", "--output"]), "table");
+  assert.equal(askedFormat(["vms", "list", "--output", "xml"]), "table");
+  assert.equal(askedFormat(["vms", "exec", "a", "--", "ls", "--output", "json", "--json"]), "table");
 });

@@ -3,6 +3,21 @@ import { printable } from "./table.ts";
 export type OutputFormat = "table" | "json" | "yaml";
 export const OUTPUT_FORMATS: readonly OutputFormat[] = ["table", "json", "yaml"];
 
+/**
+ * How a command line wants answers, whether it is valid or not: for errors, some of which come before its flags are understood. What stands behind `--` is
+ * another program's. Pure.
+ */
+export function askedFormat(argv: readonly string[]): OutputFormat {
+  let asked: OutputFormat = "table";
+  for (const [index, word] of argv.entries()) {
+    if (word === "--") break;
+    const value = word === "--output" ? argv[index + 1] : /^--output=(.*)$/s.exec(word)?.[1];
+    if (word === "--json") asked = "json";
+    asked = OUTPUT_FORMATS.find((format) => format === value) ?? asked;
+  }
+  return asked;
+}
+
 /** What a command gives: data for programs, and how people see it. */
 export interface Result {
   readonly data: unknown;

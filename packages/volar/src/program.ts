@@ -149,18 +149,37 @@ export function operandsOf(argv: readonly string[]): string[] {
   return found;
 }
 
-/** The program, with the part that `argv` asks for loaded. Its errors are thrown, never `process.exit`. */
-export async function createProgram(argv: readonly string[], io: CliIo): Promise<Command> {
+type WriteText = (text: string) => void;
+
+function toStderr({ stderr }: CliIo): WriteText {
+  return (text) => void stderr.write(text);
+}
+
+/**
+ * The program, with the part that `argv` asks for loaded. Its errors are thrown, never `process.exit`.
+ *
+ * @param writeErr what is done with its words on a command line that is not valid; by default they go to standard error
+ */
+export async function createProgram(
+  argv: readonly string[],
+  io: CliIo,
+  writeErr: WriteText = toStderr(io),
+): Promise<Command> {
   const [asked, verb] = operandsOf(argv);
-  return assemble(io, ({ name }) => name === asked, verb);
+  return assemble(io, writeErr, ({ name }) => name === asked, verb);
 }
 
 /** The program with all its parts, for what is made from the definitions. */
 export async function createWholeProgram(io: CliIo): Promise<Command> {
-  return assemble(io, () => true);
+  return assemble(io, toStderr(io), () => true);
 }
 
-async function assemble(io: CliIo, isLoaded: (part: Part) => boolean, verb?: string): Promise<Command> {
+async function assemble(
+  io: CliIo,
+  writeErr: WriteText,
+  isLoaded: (part: Part) => boolean,
+  verb?: string,
+): Promise<Command> {
   const program = new Command("volar")
     .description("microVMs whose networking simply works")
     .version(VOLANT_VERSION, "--version", "print volar's version")
@@ -176,7 +195,7 @@ async function assemble(io: CliIo, isLoaded: (part: Part) => boolean, verb?: str
     .exitOverride()
     .configureOutput({
       writeOut: (text) => void io.stdout.write(text),
-      writeErr: (text) => void io.stderr.write(text),
+      writeErr,
       outputError: (text, write) => write(usageText(text)),
     });
   for (const part of PARTS) {

@@ -1,7 +1,9 @@
 import { CommanderError, type Command } from "commander";
 import { splitWait } from "./commands/vms/wait-flags.ts";
-import { EXIT_DONE, EXIT_USAGE, exitCode, failureText, ProgramExit } from "./failure.ts";
+import { VolantError } from "@volant/contract/errors";
+import { EXIT_DONE, EXIT_USAGE, exitCode, ProgramExit, renderFailure } from "./failure.ts";
 import type { CliIo } from "./io.ts";
+import { askedFormat } from "./output.ts";
 import { createProgram, createWholeProgram } from "./program.ts";
 import { findCommand, missingNoun, usageHint } from "./usage-hint.ts";
 
@@ -24,6 +26,16 @@ async function hintBelow(
   return usageHint(program, words);
 }
 
+/** Words on a command line that is not valid, as volar says them, as an error: the sentence, and the hint below it. */
+function usageFailure(words: string): VolantError {
+  const [sentence = "", ...hint] = words.trimEnd().split("\n  ");
+  return new VolantError(
+    "invalid",
+    sentence.replace(/^volar: /, ""),
+    hint.length === 0 ? {} : { hint: hint.join(" ") },
+  );
+}
+
 /**
  * Runs one command line.
  *
@@ -32,21 +44,23 @@ async function hintBelow(
  */
 export async function run(argv: readonly string[], io: CliIo): Promise<number> {
   const words = splitWait(argv);
+  const format = askedFormat(argv);
   let program: Command | undefined;
+  let said = "";
   try {
-    program = await createProgram(words, io);
+    program = await createProgram(words, io, (text) => (said += text));
     await program.parseAsync(words, { from: "user" });
     return EXIT_DONE;
   } catch (error) {
-    // Commander has said what was wrong already; `help` with a code of its own is what it throws after `volar help vms`.
+    // Commander has said what was wrong; `help` with a code of its own is what it throws after `volar help vms`.
     if (error instanceof CommanderError) {
-      if (ASKED_FOR.has(error.code)) return EXIT_DONE;
-      if (error.code === "commander.help") return error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
-      if (program !== undefined) io.stderr.write(await hintBelow(error, program, words, io));
-      return EXIT_USAGE;
+      const isHelp = ASKED_FOR.has(error.code) || error.code === "commander.help";
+      if (!isHelp && program !== undefined) said += await hintBelow(error, program, words, io);
+      io.stderr.write(isHelp || format === "table" ? said : await renderFailure(usageFailure(said), format));
+      return ASKED_FOR.has(error.code) || (isHelp && error.exitCode === 0) ? EXIT_DONE : EXIT_USAGE;
     }
     if (error instanceof ProgramExit) return error.code;
-    io.stderr.write(failureText(error));
+    io.stderr.write(await renderFailure(error, format));
     return exitCode(error);
   }
 }

@@ -80,4 +80,4 @@ export const ENVIRONMENT: readonly Term[] = [
 /** What --output and --quiet do, in sentences. */
 export const OUTPUT_TEXT =
   "Answers go to standard output, errors and progress to standard error. --output json and --output yaml print the same data as the API has it; what comes " +
-  "piece by piece (events, logs, top) is one document after the other, in JSON a line each. --quiet prints names alone, in the same formats.";
+  "piece by piece (events, logs, top) is one document after the other, in JSON a line each; so are errors, with the fields error, code and hint. --quiet prints names alone, in the same formats.";

@@ -6,7 +6,7 @@ import { VolantError } from "@volant/contract/errors";
 import type { GuestStreams } from "@volant/sdk/node";
 import { Argument, type Command } from "commander";
 import { action, type CommandContext } from "../../context.ts";
-import { failureText } from "../../failure.ts";
+import { renderFailure } from "../../failure.ts";
 import type { CliIo } from "../../io.ts";
 import { renderItem } from "../../output.ts";
 import { portPair } from "../../values.ts";
@@ -33,7 +33,13 @@ function join(client: Socket, guest: Duplex): void {
 }
 
 /** Carries one connection into the guest; a failure is said, and resets it. */
-async function carry(streams: GuestStreams, vm: string, port: number, socket: Socket, io: CliIo): Promise<void> {
+async function carry(
+  streams: GuestStreams,
+  vm: string,
+  port: number,
+  socket: Socket,
+  { io, output }: CommandContext,
+): Promise<void> {
   socket.on("error", () => {});
   try {
     const gone = new AbortController();
@@ -41,7 +47,7 @@ async function carry(streams: GuestStreams, vm: string, port: number, socket: So
     const stream = await streams.forward(vm, port, { signal: gone.signal });
     join(socket, stream);
   } catch (error) {
-    if (!socket.destroyed) io.stderr.write(failureText(error));
+    if (!socket.destroyed) io.stderr.write(await renderFailure(error, output));
     socket.resetAndDestroy();
   }
 }
@@ -73,7 +79,7 @@ export async function forwardToVm(
   const streams = await context.streams();
   const servers = pairs.map(({ guestPort }) =>
     // A connection whose one direction has ended goes on in the other.
-    createServer({ allowHalfOpen: true }, (socket) => void carry(streams, name, guestPort, socket, io)),
+    createServer({ allowHalfOpen: true }, (socket) => void carry(streams, name, guestPort, socket, context)),
   );
   try {
     for (const [index, { hostPort, guestPort }] of pairs.entries()) {

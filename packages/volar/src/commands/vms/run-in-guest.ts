@@ -4,7 +4,7 @@ import type { Readable, Writable } from "node:stream";
 import { VolantError } from "@volant/contract/errors";
 import type { ExecStart, GuestProcess } from "@volant/sdk/node";
 import type { CommandContext } from "../../context.ts";
-import { failureText, ProgramExit } from "../../failure.ts";
+import { ProgramExit, renderFailure } from "../../failure.ts";
 import type { CliIo } from "../../io.ts";
 
 /** What shells answer for a program that is not there, one that can't be run, and one that a signal ended (POSIX, Exit Status for Commands). */
@@ -48,7 +48,7 @@ export async function runInGuest(
     throw new ProgramExit("code" in exit ? exit.code : EXIT_SIGNAL + exit.signal);
   } catch (error) {
     if (!(error instanceof VolantError) || (error.code !== "not_found" && error.code !== "forbidden")) throw error;
-    io.stderr.write(failureText(error));
+    io.stderr.write(await renderFailure(error, context.output));
     throw new ProgramExit(error.code === "not_found" ? EXIT_MISSING : EXIT_NOT_EXECUTABLE);
   } finally {
     undo();
