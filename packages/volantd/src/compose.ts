@@ -269,6 +269,10 @@ async function open(config: Config, log: Log, early: Pick<Log, "info" | "warn">,
     openGuest: openGuest(runtime),
     nameservers: async () => config.nameservers ?? (await upstreamNameservers()),
     monotonicMs,
+    busyMs: () => {
+      const { user, system } = process.threadCpuUsage();
+      return (user + system) / 1000;
+    },
     telemetry,
     onPass: (vmId) => keeper.vmChanged(vmId),
     ...(config.startTimeoutMs === undefined ? {} : { startTimeoutMs: config.startTimeoutMs }),

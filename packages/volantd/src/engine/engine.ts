@@ -4,7 +4,7 @@
  * Rules of concurrency. A VM's passes never overlap. VMs that are due at the same time share one look at the host, and that look begins only after
  * each of them has finished its last pass, so that no plan is made from a time before its own steps. Rows are read after the look: what is seen and
  * has no row then is an orphan. After a pass with steps the VM is due again, until nothing is left to do. A look costs as much as there are VMs: after one the
- * loop pauses in proportion, and who becomes due meanwhile shares the next.
+ * loop pauses in proportion to the processor time that it took, and who becomes due meanwhile shares the next.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { VolantError, type VmEventType } from "@volant/contract";
@@ -49,6 +49,8 @@ export interface EngineOptions extends ExecutorDeps {
   readonly hangTimeoutMs?: number;
   /** How long a guest's agent gets to end it when it is stopped, before its power button is pressed. Default: 10 s. */
   readonly stopTimeoutMs?: number | undefined;
+  /** Processor time that the event loop's thread has used, in milliseconds. Default: the clock, as if it had always worked. */
+  readonly busyMs?: () => number;
   /** Called after each pass of a VM, also of one that is gone by then. */
   readonly onPass?: (vmId: number) => void;
   /** Told of each step once it is over. */
@@ -65,7 +67,10 @@ const PARALLEL_ENDS = 256;
 export const DEFAULT_START_TIMEOUT_MS = 60_000;
 /** How many passes are begun before others have a turn. */
 const PASSES_AT_ONCE = 50;
-/** How long the loop pauses between looks, as a multiple of what the last one took; and at most, for a look that was held up. */
+/**
+ * How long the loop pauses between looks, as a multiple of the processor time that passed on its thread during the last one; and at most. A look that mostly waited,
+ * for a lock of the kernel's that a deletion of many links holds, has kept nobody from his work.
+ */
 const LOOK_PAUSE = 2;
 const LONGEST_LOOK_PAUSE_MS = 250;
 /** How long a closing engine lets steps that are under way finish. */
@@ -325,14 +330,13 @@ export class Engine {
       lane.dirty = false;
     }
     let host: HostView;
-    const { monotonicMs } = this.#options;
-    const startedMs = monotonicMs();
+    const { monotonicMs, busyMs = monotonicMs } = this.#options;
+    const startedMs = busyMs();
     try {
       host = await this.#look();
       this.#observeFailures = 0;
       this.#blindness = undefined;
-      const endedMs = monotonicMs();
-      this.#nextLookMs = endedMs + Math.min(LONGEST_LOOK_PAUSE_MS, (endedMs - startedMs) * LOOK_PAUSE);
+      this.#nextLookMs = monotonicMs() + Math.min(LONGEST_LOOK_PAUSE_MS, (busyMs() - startedMs) * LOOK_PAUSE);
     } catch (error) {
       this.#options.log.error({ error }, "the host can't be observed");
       const delayMs = retryDelay(this.#observeFailures++);
