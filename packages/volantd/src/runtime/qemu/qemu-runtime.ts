@@ -292,17 +292,17 @@ export class QemuRuntime implements Runtime {
     const process: HypervisorProcess = { vmId, generation, pid: child.pid, startTicks };
     const watch = this.#watch(process, child);
     // A launch keeps this process alive, though a watch does not.
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), LAUNCH_TIMEOUT_MS);
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => late.reject(new QmpError("it took too long")), LAUNCH_TIMEOUT_MS);
     try {
-      await watch.answering(AbortSignal.any([signal, late.signal]));
+      await Promise.race([watch.answering(signal), late.promise]);
       return process;
     } catch (error) {
       const gone = !isRunning(process);
       await this.kill(process);
       signal.throwIfAborted();
       if (gone) throw await this.#launchFailure(spec, paths, child);
-      if (!late.signal.aborted && !(error instanceof QmpError)) throw error;
+      if (!(error instanceof QmpError)) throw error;
       throw new VolantError("not_ready", `the hypervisor of VM ${spec.name} did not answer`, { cause: error });
     } finally {
       clearTimeout(timer);
