@@ -94,11 +94,8 @@ impl Confinement {
         let uid = Uid::from_raw(self.uid);
         set_thread_res_uid(uid, uid, uid).map_err(|cause| refused("its user can't be set", cause))?;
         clear_ambient_capability_set().map_err(|cause| refused("ambient capabilities can't be given up", cause))?;
-        let none = CapabilitySets {
-            effective: CapabilitySet::empty(),
-            permitted: CapabilitySet::empty(),
-            inheritable: CapabilitySet::empty(),
-        };
+        let none =
+            CapabilitySets { effective: CapabilitySet::empty(), permitted: CapabilitySet::empty(), inheritable: CapabilitySet::empty() };
         set_capabilities(None, none).map_err(|cause| refused("capabilities can't be given up", cause))?;
         set_no_new_privs(true).map_err(|cause| refused("new privileges can't be refused", cause))
     }

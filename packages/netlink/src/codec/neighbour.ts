@@ -37,6 +37,8 @@ export type NeighbourState = keyof typeof NUD;
 
 const NTF = { proxy: 0x08, externallyLearned: 0x10, router: 0x80 } as const;
 export type NeighbourFlag = keyof typeof NTF;
+const FLAG_NAMES = Object.keys(NTF) as readonly NeighbourFlag[];
+const NO_FLAGS: readonly NeighbourFlag[] = [];
 
 /** An IP address on a link and the link-layer address that it is reached by. */
 export interface Neighbour {
@@ -77,7 +79,7 @@ export function decodeNeighbour(body: Buffer): Neighbour | undefined {
     address,
     ...(mac === undefined ? {} : { mac }),
     state: STATE_NAMES.get(body.readUInt16LE(8)) ?? "none",
-    flags: (Object.keys(NTF) as NeighbourFlag[]).filter((name) => (flags & NTF[name]) !== 0),
+    flags: flags === 0 ? NO_FLAGS : FLAG_NAMES.filter((name) => (flags & NTF[name]) !== 0),
   };
 }
 

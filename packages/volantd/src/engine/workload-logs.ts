@@ -49,6 +49,8 @@ async function removeFile(path: string): Promise<void> {
 /** What was written of a text: whole lines, and why it was not all of them. */
 interface Written {
   readonly lines: number;
+  /** Of the file, with it. */
+  readonly bytes: number;
   readonly failure?: unknown;
 }
 
@@ -59,11 +61,11 @@ async function appendLines(file: FileHandle, text: string): Promise<Written> {
   let at = 0;
   try {
     while (at < bytes.length) at += (await file.write(bytes, at)).bytesWritten;
-    return { lines: countLines(text) };
+    return { lines: countLines(text), bytes: size + at };
   } catch (failure) {
     const whole = bytes.subarray(0, at).toString("latin1").lastIndexOf("\n") + 1;
     await file.truncate(size + whole);
-    return { lines: countLines(bytes.toString("latin1", 0, whole)), failure };
+    return { lines: countLines(bytes.toString("latin1", 0, whole)), bytes: size + whole, failure };
   }
 }
 
@@ -197,18 +199,16 @@ export class WorkloadLogs {
   }
 
   async #appendTo(path: string, text: string): Promise<Written> {
-    let written: Written = { lines: 0 };
+    let written: Written = { lines: 0, bytes: 0 };
     try {
-      let isFull: boolean;
       {
         await using file = await this.#open(path);
         written = await appendLines(file, text);
-        isFull = (await file.stat()).size >= this.#maxFileBytes;
       }
-      if (isFull) await rename(path, `${path}.1`);
+      if (written.bytes >= this.#maxFileBytes) await rename(path, `${path}.1`);
       return written;
     } catch (failure) {
-      return { lines: written.lines, failure };
+      return { ...written, failure };
     }
   }
 }

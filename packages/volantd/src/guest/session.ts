@@ -43,13 +43,21 @@ export interface SessionOptions {
 /** A Unix socket, connected. */
 function connectTo(path: string, signal: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = createConnection({ path, signal });
+    const socket = createConnection({ path });
+    // Not the socket's own signal: that listens to it for all its life, in many ways, and ends it with an error that nobody reads.
+    const abort = (): void => void socket.destroy();
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { once: true });
     // Stays for the socket's whole life, because a socket that fails without a listener would end the process.
     socket.on("error", reject);
-    const early = () => reject(new VolantError("guest_unreachable", `the connection to ${path} was closed`));
+    const early = () => {
+      signal.removeEventListener("abort", abort);
+      reject(new VolantError("guest_unreachable", `the connection to ${path} was closed`));
+    };
     socket.once("close", early);
     socket.once("connect", () => {
       socket.off("close", early);
+      signal.removeEventListener("abort", abort);
       resolve(socket);
     });
   });

@@ -6,8 +6,8 @@ import { readFileSync, readdirSync, statSync } from "node:fs";
 import { VolantError } from "@volant/contract";
 
 /**
- * Kept free of VMs. A launch opens up to 16 files for a moment, and 16 launches go on at a time; the rest is for clients of the API and for looking at
- * the host.
+ * Kept free of VMs. A launch opens up to 16 files for a moment, and 16 launches go on at a time; others of the 48 VMs at whose steps the engine works may be
+ * making a tap, with one file open. The rest is for clients of the API and for looking at the host.
  */
 export const DESCRIPTOR_RESERVE = 320;
 

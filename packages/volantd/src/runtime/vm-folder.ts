@@ -32,15 +32,16 @@ export function vmPaths(runtimeDir: string, vmId: number): VmPaths {
   const folder = join(runtimeDir, String(vmId));
   return {
     folder,
-    qmp: join(folder, "qmp"),
-    control: join(folder, "control"),
-    stream: join(folder, "stream"),
-    serial: join(folder, "serial"),
-    console: join(folder, "console.log"),
-    hypervisorLog: join(folder, "hypervisor.log"),
-    data: join(folder, "data"),
-    vsockFolder: join(folder, "vsock"),
-    vsockLog: join(folder, "vsock.log"),
+    // Asked for several times for each VM; join() looks at every character.
+    qmp: `${folder}/qmp`,
+    control: `${folder}/control`,
+    stream: `${folder}/stream`,
+    serial: `${folder}/serial`,
+    console: `${folder}/console.log`,
+    hypervisorLog: `${folder}/hypervisor.log`,
+    data: `${folder}/data`,
+    vsockFolder: `${folder}/vsock`,
+    vsockLog: `${folder}/vsock.log`,
   };
 }
 

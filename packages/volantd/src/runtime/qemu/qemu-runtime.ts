@@ -49,6 +49,8 @@ const SEARCHED_LINES = 400;
 const ROTATE_INTERVAL_MS = 10_000;
 /** The same for guests that flood their consoles. */
 const BUSY_ROTATE_INTERVAL_MS = 500;
+/** Each has up to 16 files open for a moment (see DESCRIPTOR_RESERVE), and a hypervisor that begins takes a processor for a while. */
+const LAUNCHES_AT_ONCE = 16;
 /** Control sockets of adopted hypervisors that are connected to at a time. */
 const CONNECTS_AT_ONCE = 32;
 /** A killed process is gone within milliseconds, unless the kernel holds it in the middle of I/O. */
@@ -100,6 +102,7 @@ export class QemuRuntime implements Runtime {
   readonly #known = new KnownProcesses();
   readonly #closing = new AbortController();
   readonly #connecting = new Slots(CONNECTS_AT_ONCE);
+  readonly #launching = new Slots(LAUNCHES_AT_ONCE);
   /** Ends that could not be written down, since the disk is full or the folder gone: this volantd, at least, knows them. */
   readonly #unwritten = new Map<number, ExitRecord>();
   #scanning: Promise<MarkedProcess[]> | undefined;
@@ -227,9 +230,12 @@ export class QemuRuntime implements Runtime {
     const { facts } = this.#setup;
     // Before anything is done: what is wrong with the launch is said at once.
     qemuArguments(installation, spec, facts);
-    this.checkRoom();
     try {
-      return await this.#launch(spec, this.#paths(spec.vmId), signal);
+      return await this.#launching.run(() => {
+        signal.throwIfAborted();
+        this.checkRoom();
+        return this.#launch(spec, this.#paths(spec.vmId), signal);
+      });
     } catch (error) {
       signal.throwIfAborted();
       throw hostLimit(spec.name, error) ?? error;
@@ -286,17 +292,17 @@ export class QemuRuntime implements Runtime {
     const process: HypervisorProcess = { vmId, generation, pid: child.pid, startTicks };
     const watch = this.#watch(process, child);
     // A launch keeps this process alive, though a watch does not.
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), LAUNCH_TIMEOUT_MS);
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => late.reject(new QmpError("it took too long")), LAUNCH_TIMEOUT_MS);
     try {
-      await watch.answering(AbortSignal.any([signal, late.signal]));
+      await Promise.race([watch.answering(signal), late.promise]);
       return process;
     } catch (error) {
       const gone = !isRunning(process);
       await this.kill(process);
       signal.throwIfAborted();
       if (gone) throw await this.#launchFailure(spec, paths, child);
-      if (!late.signal.aborted && !(error instanceof QmpError)) throw error;
+      if (!(error instanceof QmpError)) throw error;
       throw new VolantError("not_ready", `the hypervisor of VM ${spec.name} did not answer`, { cause: error });
     } finally {
       clearTimeout(timer);

@@ -18,8 +18,9 @@ export interface QmpEvent {
 export interface QmpOptions {
   /** The Unix socket's path, at most 107 bytes (unix(7)). */
   readonly path: string;
-  /** Gives up connecting when it aborts; of no effect afterwards. */
+  /** Gives up connecting when it aborts, or after so long; of no effect afterwards. */
   readonly signal: AbortSignal;
+  readonly timeoutMs: number;
   readonly onEvent: (event: QmpEvent) => void;
 }
 
@@ -52,6 +53,8 @@ export class QmpClient {
     const client = new QmpClient(options);
     const abort = (): void => client.#fail(new QmpError("connecting to the hypervisor was given up"));
     options.signal.addEventListener("abort", abort, { once: true });
+    const timer = setTimeout(abort, options.timeoutMs);
+    timer.unref();
     try {
       await client.#greeting.promise;
       const [, returned] = await client.#executeAll(["qmp_capabilities", first]);
@@ -61,6 +64,7 @@ export class QmpClient {
       options.signal.throwIfAborted();
       throw error;
     } finally {
+      clearTimeout(timer);
       options.signal.removeEventListener("abort", abort);
     }
   }

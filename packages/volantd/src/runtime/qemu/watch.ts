@@ -133,15 +133,11 @@ export class Watch {
   }
 
   async #connectNow(): Promise<QmpClient | undefined> {
-    // Not AbortSignal.timeout: that goes off in any case, with an error of its own for each of many connections.
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), CONNECT_TIMEOUT_MS);
-    timer.unref();
-    const giveUp = AbortSignal.any([this.#closing.signal, late.signal]);
+    const { signal } = this.#closing;
     try {
       const onEvent = (event: QmpEvent): void => this.#note(event);
       const { client, returned } = await QmpClient.connect(
-        { path: this.#options.qmpPath, signal: giveUp, onEvent },
+        { path: this.#options.qmpPath, signal, timeoutMs: CONNECT_TIMEOUT_MS, onEvent },
         "query-status",
       );
       this.run.set(isPaused(returned));
@@ -156,8 +152,6 @@ export class Watch {
     } catch {
       // Nobody there yet, no longer, or someone who does not speak the protocol: the caller looks whether the process lives, and tries again.
       return undefined;
-    } finally {
-      clearTimeout(timer);
     }
   }
 
