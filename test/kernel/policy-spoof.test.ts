@@ -370,13 +370,13 @@ test("a guard that somebody damaged comes to light, passes nothing that its link
     [() => execFileSync("tc", ["filter", "add", ...block, "prio", "9", "u32", "match", "u32", "0", "0"]), true],
     [() => execFileSync("tc", ["qdisc", "delete", "dev", BRIDGED.tap, "ingress"]), false],
   ] as const) {
-    damage();
+    await damage();
     const [whole, isBound] = await state();
     assert.equal(isBound, bound, String(damage));
     if (bound) assert.equal(whole, false, String(damage));
     await guard.bind(index);
     assert.deepEqual(await state(), [true, true], String(damage));
-    assert.equal(hasChecksumOffload(GUARD_LINK), false);
+    assert.equal(await hasChecksumOffload(GUARD_LINK), false);
     await lan.settle();
   }
   ip("link", "set", GUARD_LINK, "alias", "mine");
