@@ -148,8 +148,10 @@ export class Bench {
     });
     const deployments = new DeploymentService({ store, keeper, network, images, events: hub, managed: pooled, now });
     const started = engine.adopt().then(() => (adoptOnly === true ? undefined : engine.begin()));
-    // A life of few effects may end before the start does.
-    await Promise.race([started, new Promise((resolve) => setTimeout(resolve, 50))]);
+    // A life of few effects may end before the start does, which is then waited for no longer.
+    await (effects === undefined
+      ? started
+      : Promise.race([started, new Promise((resolve) => setTimeout(resolve, 50))]));
     keeper.start();
     return { engine, vms, configs, deployments, keeper, executor, life, events, hub };
   }
