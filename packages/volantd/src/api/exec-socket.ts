@@ -13,7 +13,7 @@ import {
 } from "@volant/contract";
 import type { WebSocket } from "ws";
 import { readQuery } from "./query.ts";
-import { acceptSocket, sendAll, type SocketRequest, type SocketTarget } from "./web-sockets.ts";
+import { acceptStream, feed, sendAll, type SocketRequest, type SocketTarget } from "./web-sockets.ts";
 
 /** RFC 6455 section 7.4.1: policy violation. */
 const CLOSE_POLICY = 1008;
@@ -25,24 +25,16 @@ export function readExecQuery({ query }: SocketTarget): Query {
 
 /** Joins a WebSocket to an exec stream that nothing was sent on; whoever hangs up takes the program along. */
 export function serveExecSocket(request: SocketRequest, stream: Duplex, { window }: Query): void {
-  // Whatever fails is seen as the end of the stream.
-  stream.on("error", () => {});
-  // Also of a handshake that comes to nothing.
-  request.socket.once("close", () => stream.destroy());
-  acceptSocket(request, (client) => {
+  acceptStream(request, stream, (client) => {
     const output = window === undefined ? untilItEnds(stream) : windowed(stream, client, window);
-    if (window === undefined) takeAll(client, stream);
+    if (window === undefined) feed(client, stream, (isBinary) => isBinary || refuseText(client));
     void sendAll(client, output, request.onBug);
   });
 }
 
-/** What comes goes to the stream, and no more is read than it takes. */
-function takeAll(client: WebSocket, stream: Duplex): void {
-  client.on("message", (data: Buffer, isBinary: boolean) => {
-    if (!isBinary) client.close(CLOSE_POLICY, "a text message, without a window");
-    else if (stream.writable && !stream.write(data)) client.pause();
-  });
-  stream.on("drain", () => client.resume());
+function refuseText(client: WebSocket): false {
+  client.close(CLOSE_POLICY, "a text message, without a window");
+  return false;
 }
 
 async function* untilItEnds(stream: Duplex): AsyncGenerator<Buffer> {

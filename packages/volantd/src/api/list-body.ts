@@ -3,6 +3,7 @@
  * changed becomes text. A VM that is the same object is unchanged (engine/shown-vms.ts).
  */
 import type { Vm } from "@volant/contract";
+import { Recent } from "../recent.ts";
 
 /** A list as it was written, and where in it each VM ends. */
 export interface ListBody {
@@ -56,20 +57,12 @@ const MOST_LISTS = 4;
 
 /** What was answered last to each question. */
 export class ListBodies {
-  /** The one that was asked last comes last. */
-  readonly #known = new Map<string, ListBody>();
+  readonly #known = new Recent<ListBody>(MOST_LISTS);
 
   /** @param question text that is equal for equal questions */
   json(question: string, vms: readonly Vm[]): Buffer {
     const body = listBody(vms, this.#known.get(question));
-    this.#known.delete(question);
-    this.#known.set(question, body);
-    if (this.#known.size > MOST_LISTS) {
-      for (const oldest of this.#known.keys()) {
-        this.#known.delete(oldest);
-        break;
-      }
-    }
+    this.#known.put(question, body);
     return body.json;
   }
 }

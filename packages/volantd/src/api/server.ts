@@ -217,11 +217,9 @@ function addProxy(app: FastifyInstance, reach: ReachUseCases, { isKey }: Gates):
           const { forwarded } = request.origin;
           const target = parseProxyTarget(request.raw.url ?? "");
           if (target === undefined) throw new VolantError("invalid", "the request path is not a valid URL path");
-          const gone = new AbortController();
-          reply.raw.once("close", () => gone.abort());
+          const signal = goneSignal(reply);
           const { "cache-control": _, ...headers } = reply.getHeaders();
           const { raw: response } = reply;
-          const { signal } = gone;
           await proxyRequest({ reach, isKey, forwarded, request: request.raw, response, target, signal, headers });
           reply.hijack();
         },

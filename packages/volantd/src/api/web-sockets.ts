@@ -67,6 +67,26 @@ export function acceptSocket(
   });
 }
 
+/** The same for one that carries a stream both ways: whoever hangs up ends the stream, also before the handshake is done, or where that comes to nothing. */
+export function acceptStream(
+  { request, socket }: SocketRequest,
+  stream: Duplex,
+  serve: (client: WebSocket) => void,
+): void {
+  // Whatever fails is seen as the end of the stream.
+  stream.on("error", () => {});
+  socket.once("close", () => stream.destroy());
+  acceptSocket({ request, socket }, serve);
+}
+
+/** Passes what comes on to the stream, where `isTaken` says so, and reads no more of it than the stream takes. */
+export function feed(client: WebSocket, stream: Duplex, isTaken: (isBinary: boolean) => boolean = () => true): void {
+  client.on("message", (data: Buffer, isBinary: boolean) => {
+    if (isTaken(isBinary) && stream.writable && !stream.write(data)) client.pause();
+  });
+  stream.on("drain", () => client.resume());
+}
+
 /** Sends all of them, each once the one before was taken: a slow reader is waited for here, and by nobody else. Then closes. */
 export async function sendAll(
   client: WebSocket,

@@ -15,6 +15,7 @@ import type { EventHub } from "./event-hub.ts";
 import { retryDelay } from "./retry-delay.ts";
 import type { Patience } from "./use-cases.ts";
 import type { ReplicaExecutor } from "./replica-executor.ts";
+import { Waiters } from "./waiters.ts";
 import { messageOf } from "../message-of.ts";
 
 export interface DeploymentKeeperOptions {
@@ -47,7 +48,7 @@ class Post {
   /** What listeners were told last. */
   told: string | undefined;
   readonly memories = new Map<number, ReplicaMemory>();
-  readonly waiters = new Set<() => void>();
+  readonly waiters = new Waiters();
 }
 
 interface Sight extends ObservedReplica {
@@ -79,7 +80,7 @@ export class DeploymentKeeper {
     clearInterval(this.#lookTimer);
     for (const post of this.#posts.values()) {
       clearTimeout(post.timer);
-      for (const waiter of post.waiters) waiter();
+      post.waiters.notify();
     }
     await Promise.all(this.#runs);
   }
@@ -128,29 +129,10 @@ export class DeploymentKeeper {
    * @throws VolantError `timeout`, `not_ready` when volantd stops first; the signal's reason; what `done` throws
    */
   async until(id: number, done: () => boolean, patience: Patience, what: () => string): Promise<void> {
-    const { timeoutMs, signal } = patience;
     const post = this.#postOf(id);
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const check = () => {
-      try {
-        if (done()) resolve();
-        else if (this.#closing.signal.aborted) reject(new VolantError("not_ready", "volantd is stopping"));
-      } catch (error) {
-        reject(error as Error);
-      }
-    };
-    const timer = setTimeout(() => reject(new VolantError("timeout", what())), timeoutMs);
-    const leave = () => reject(signal?.reason as Error);
-    signal?.addEventListener("abort", leave, { once: true });
-    post.waiters.add(check);
     try {
-      signal?.throwIfAborted();
-      check();
-      await promise;
+      await post.waiters.until({ ...patience, done, what, closing: this.#closing.signal });
     } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", leave);
-      post.waiters.delete(check);
       if (post.gone) this.#forget(id, post);
     }
   }
@@ -165,7 +147,7 @@ export class DeploymentKeeper {
   }
 
   #forget(id: number, post: Post): void {
-    if (post.waiters.size > 0) return;
+    if (post.waiters.count > 0) return;
     clearTimeout(post.timer);
     this.#posts.delete(id);
     for (const [vmId, owner] of this.#owners) if (owner === id) this.#owners.delete(vmId);
@@ -217,7 +199,7 @@ export class DeploymentKeeper {
       const record = this.#options.store.deployments.get(id);
       post.gone = record === undefined;
       if (record !== undefined) await this.#pass(record, post);
-      for (const waiter of post.waiters) waiter();
+      post.waiters.notify();
       if (post.due) await this.#rest(REST_FACTOR * post.lookMs);
     }
   }

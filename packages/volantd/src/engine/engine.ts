@@ -232,28 +232,8 @@ export class Engine {
     signal?: AbortSignal,
   ): Promise<void> {
     const lane = this.#laneOf(vmId);
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const check = () => {
-      try {
-        if (done(lane)) resolve();
-        else if (this.#closing.signal.aborted) reject(new VolantError("not_ready", "volantd is stopping"));
-      } catch (error) {
-        reject(error as Error);
-      }
-    };
-    const timer = setTimeout(() => reject(new VolantError("timeout", what)), timeoutMs);
-    const leave = () => reject(signal?.reason as Error);
-    signal?.addEventListener("abort", leave, { once: true });
-    lane.waiters.add(check);
-    try {
-      signal?.throwIfAborted();
-      check();
-      await promise;
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", leave);
-      lane.waiters.delete(check);
-    }
+    const closing = this.#closing.signal;
+    await lane.waiters.until({ done: () => done(lane), timeoutMs, what: () => what, signal, closing });
   }
 
   #laneOf(vmId: number): Lane {
@@ -616,7 +596,7 @@ export class Engine {
   }
 
   #forgetIfGone(lane: Lane): void {
-    if (!lane.settled || lane.dirty || lane.session !== undefined || lane.waiters.size > 0) return;
+    if (!lane.settled || lane.dirty || lane.session !== undefined || lane.waiters.count > 0) return;
     if (!this.#isGone(lane.vmId)) return;
     clearTimeout(lane.timer);
     this.#lanes.delete(lane.vmId);

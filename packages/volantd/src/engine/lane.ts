@@ -4,6 +4,7 @@ import type { Shutdown } from "../plan/observed.ts";
 import type { Starting } from "../plan/overdue.ts";
 import type { Steady } from "../plan/restart.ts";
 import type { GuestSession } from "./guest-session.ts";
+import { Waiters } from "./waiters.ts";
 
 export interface StepFailure {
   readonly message: string;
@@ -42,7 +43,7 @@ export class Lane {
   /** What the last process left to say. */
   lastWords: readonly string[] = [];
   timer: NodeJS.Timeout | undefined;
-  readonly waiters = new Set<() => void>();
+  readonly waiters = new Waiters();
 
   constructor(vmId: number) {
     this.vmId = vmId;
@@ -50,6 +51,6 @@ export class Lane {
 
   /** Told after each pass. */
   notify(): void {
-    for (const waiter of this.waiters) waiter();
+    this.waiters.notify();
   }
 }

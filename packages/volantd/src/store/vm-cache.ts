@@ -3,6 +3,7 @@
  * back for every row that a record is made of, whichever statement writes it. They also tell whether what was written is more than what lists show.
  */
 import type { DatabaseSync } from "node:sqlite";
+import { Recent } from "../recent.ts";
 import type { VmRecord } from "./store.ts";
 
 /** What lists show of a VM can be made anew from what is observed: nothing relies on it. */
@@ -26,8 +27,8 @@ export interface VmList {
 export class VmCache {
   readonly #database: DatabaseSync;
   readonly #records = new Map<number, VmRecord>();
-  /** What was asked for last comes last. Emptied by whatever changes a record: any of them may be another list then. */
-  readonly #lists = new Map<string, VmList>();
+  /** Emptied by whatever changes a record: any of them may be another list then. */
+  readonly #lists = new Recent<VmList>(MOST_LISTS);
   readonly #onWrite: (id: number) => void;
   #dataVersion: unknown;
 
@@ -93,14 +94,7 @@ export class VmCache {
 
   /** Keeps a list, unless it is of a transaction that may still be rolled back. */
   keepList(question: string, list: VmList): void {
-    if (this.#database.isTransaction) return;
-    this.#lists.delete(question);
-    this.#lists.set(question, list);
-    if (this.#lists.size <= MOST_LISTS) return;
-    for (const oldest of this.#lists.keys()) {
-      this.#lists.delete(oldest);
-      break;
-    }
+    if (!this.#database.isTransaction) this.#lists.put(question, list);
   }
 
   get(id: number): VmRecord | undefined {
