@@ -5,9 +5,10 @@ import { join } from "node:path";
 import test, { after, before } from "node:test";
 import type { Vm, VmEvent } from "@volant/contract";
 import { enterOwnNamespace, ip, ipJson } from "../namespace.ts";
-import { PATIENCE_MS, fetchInTime } from "../patience.ts";
+import { fetchInTime } from "../patience.ts";
 import { type House, openHouse, vmEntries } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
+import { type Watch, watchUntil } from "./watch-events.ts";
 
 enterOwnNamespace(import.meta.url);
 
@@ -39,37 +40,6 @@ async function order(method: string, path: string, body?: object): Promise<Respo
   });
 }
 
-interface Watch {
-  /** Resolves with the events, once one came that ends the watch. */
-  readonly seen: Promise<VmEvent[]>;
-}
-
-/** Watches events from now on, until one that `last` holds for; in force when this resolves. */
-async function watchUntil(last: (event: VmEvent) => boolean): Promise<Watch> {
-  const controller = new AbortController();
-  const response = await fetchInTime(`${base}/api/v1/events/vms`, { signal: controller.signal }, 2 * PATIENCE_MS);
-  const read = async (): Promise<VmEvent[]> => {
-    const events: VmEvent[] = [];
-    let text = "";
-    for await (const chunk of (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream())) {
-      text += chunk;
-      const frames = text.split("\n\n");
-      text = frames.pop() ?? "";
-      for (const frame of frames) {
-        const data = /^data: (.*)$/m.exec(frame)?.[1];
-        if (data === undefined) continue;
-        const event = JSON.parse(data) as VmEvent;
-        events.push(event);
-        if (!last(event)) continue;
-        controller.abort();
-        return events;
-      }
-    }
-    return events;
-  };
-  return { seen: read() };
-}
-
 async function assertNothingLeft(): Promise<void> {
   assert.deepEqual(await house.vms(), []);
   assert.deepEqual(taps(), []);
@@ -79,8 +49,8 @@ async function assertNothingLeft(): Promise<void> {
 }
 
 test("a VM's way from pending to running is told in events, its workload's lines too, and they are in its log once", async () => {
-  const events = await watchUntil(({ type }) => type === "VM_RUNNING");
-  const lines = await watchUntil(({ type, line }) => type === "VM_LOG" && line === "hello from the workload");
+  const events = await watchUntil(base, ({ type }) => type === "VM_RUNNING");
+  const lines = await watchUntil(base, ({ type, line }) => type === "VM_LOG" && line === "hello from the workload");
   await house.volarDone("vms", "create", "web", "--plugin", "probe", "--wait");
   const told = (await events.seen).filter(({ type }) => type !== "VM_LOG");
   assert.deepEqual(
@@ -93,7 +63,7 @@ test("a VM's way from pending to running is told in events, its workload's lines
   assert.match(readFileSync(log, "utf8"), /^\S+Z stdout hello from the workload$/m);
   await house.stopVolantd("SIGKILL");
   await house.startVolantd();
-  const again = await watchUntil(({ type }) => type === "VM_STOPPED");
+  const again = await watchUntil(base, ({ type }) => type === "VM_STOPPED");
   await house.volarDone("vms", "stop", "web");
   await again.seen;
   assert.equal(readFileSync(log, "utf8").match(/hello from the workload/g)?.length, 1);
@@ -111,10 +81,10 @@ test("a restart is a new process at the old address", async () => {
 });
 
 test("a tap and a neighbour entry that someone took away are seen; what can be repaired live is, and a restart does the rest", async () => {
-  const noticed = await watchUntil(({ reason }) => /vttap-web was removed/.test(reason ?? ""));
+  const noticed = await watchUntil(base, ({ reason }) => /vttap-web was removed/.test(reason ?? ""));
   ip("link", "delete", "vttap-web");
   await noticed.seen;
-  const restored = await watchUntil(({ type }) => type === "VM_RUNNING");
+  const restored = await watchUntil(base, ({ type }) => type === "VM_RUNNING");
   assert.equal((await order("POST", "vms/web/restart")).status, 200);
   await restored.seen;
   assert.equal(await (await fetchInTime("http://192.168.127.2/")).text(), "probe\n");
@@ -129,7 +99,7 @@ test("a tap and a neighbour entry that someone took away are seen; what can be r
 
 test("a hypervisor that is killed is told as a crash, with the last lines of the console", async () => {
   await house.volarDone("vms", "create", "doomed", "--plugin", "probe", "--wait");
-  const events = await watchUntil(({ type }) => type === "VM_CRASHED");
+  const events = await watchUntil(base, ({ type }) => type === "VM_CRASHED");
   process.kill((await house.api<Vm>("/api/v1/vms/doomed")).pid ?? 0, "SIGKILL");
   const crash = (await events.seen).at(-1);
   assert.ok(crash?.message !== undefined && crash.message.split("\n").length > 1, crash?.message);
@@ -155,14 +125,14 @@ test("a VM that crashes while volantd is down is found crashed", async () => {
 test("volantd killed in the middle of a create, wherever it was, finishes it after its next start; killed in a delete, it finishes that", async () => {
   for (const [index, moment] of ["VM_CREATED", "starting", "VM_RUNNING"].entries()) {
     const name = `cut-${index}`;
-    const reached = await watchUntil(({ type, status }) => type === moment || status === moment);
+    const reached = await watchUntil(base, ({ type, status }) => type === moment || status === moment);
     assert.equal((await order("POST", "vms", { name, plugin: "probe" })).status, 201);
     await reached.seen;
     await house.stopVolantd("SIGKILL");
     await house.startVolantd();
     await house.volarDone("vms", "wait", name);
     assert.equal((await house.hypervisors()).length, 1, "one process, never two");
-    const begun = await watchUntil(({ reason }) => reason === "deleting");
+    const begun = await watchUntil(base, ({ reason }) => reason === "deleting");
     const deletion = order("DELETE", `vms/${name}`).catch(() => undefined);
     await begun.seen;
     await house.stopVolantd("SIGKILL");
@@ -202,17 +172,17 @@ async function within(what: string, { seen }: Watch): Promise<VmEvent[]> {
 test("a guest that stands still is told as silent until it goes on; one whose kernel panics is started again by its policy", async () => {
   await house.volarDone("vms", "create", "web", "--plugin", "probe", "--restart", "on-failure", "--wait");
   const { pid = 0 } = await house.api<Vm>("/api/v1/vms/web");
-  const silent = await watchUntil(({ reason }) => reason === "the guest's agent does not answer");
+  const silent = await watchUntil(base, ({ reason }) => reason === "the guest's agent does not answer");
   process.kill(pid, "SIGSTOP");
   await within("the silence", silent);
   assert.equal((await house.api<Vm>("/api/v1/vms/web")).agent.responding, false);
-  const answers = await watchUntil(({ type, reason }) => type === "VM_UPDATED" && reason === undefined);
+  const answers = await watchUntil(base, ({ type, reason }) => type === "VM_UPDATED" && reason === undefined);
   process.kill(pid, "SIGCONT");
   await within("the answer", answers);
   const well = await house.api<Vm>("/api/v1/vms/web");
   assert.deepEqual([well.status, well.pid, well.restarts], ["running", pid, 0]);
 
-  const again = await watchUntil(({ type }) => type === "VM_RUNNING");
+  const again = await watchUntil(base, ({ type }) => type === "VM_RUNNING");
   // The connection breaks with the guest.
   await house.volar("vms", "exec", "web", "--", "/bin/busybox", "sh", "-c", "echo c > /proc/sysrq-trigger");
   const events = await within("the new start", again);

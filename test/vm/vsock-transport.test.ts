@@ -20,12 +20,13 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { buffer } from "node:stream/consumers";
 import test, { after, before, type TestContext } from "node:test";
-import type { NumberedVmEvent, SystemInfo, Vm, VmEvent } from "@volant/contract";
+import type { NumberedVmEvent, SystemInfo, Vm } from "@volant/contract";
 import { GuestStreams } from "@volant/sdk/node";
 import { enterOwnNamespace } from "../namespace.ts";
-import { PATIENCE_MS, eventOf, fetchInTime, within } from "../patience.ts";
+import { eventOf, fetchInTime, within } from "../patience.ts";
 import { findProcesses, type House, openHouse, root, vmEntries } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
+import { watchUntil } from "./watch-events.ts";
 
 enterOwnNamespace(import.meta.url);
 
@@ -58,31 +59,8 @@ after(async () => {
   rmSync(programs, { recursive: true, force: true });
 });
 
-/** Watches events from now on, until one that `last` holds for; in force when this resolves. */
-async function watchUntil(last: (event: VmEvent) => boolean): Promise<{ readonly seen: Promise<VmEvent> }> {
-  const controller = new AbortController();
-  const response = await fetchInTime(`${base}/api/v1/events/vms`, { signal: controller.signal }, 2 * PATIENCE_MS);
-  const read = async (): Promise<VmEvent> => {
-    let text = "";
-    for await (const chunk of (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream())) {
-      text += chunk;
-      const frames = text.split("\n\n");
-      text = frames.pop() ?? "";
-      for (const frame of frames) {
-        const data = /^data: (.*)$/m.exec(frame)?.[1];
-        const event = data === undefined ? undefined : (JSON.parse(data) as VmEvent);
-        if (event === undefined || !last(event)) continue;
-        controller.abort();
-        return event;
-      }
-    }
-    throw new Error("the events ended");
-  };
-  return { seen: read() };
-}
-
 const goesOver = (name: string, words: RegExp) =>
-  watchUntil((event) => event.name === name && words.test(event.message ?? ""));
+  watchUntil(base, (event) => event.name === name && words.test(event.message ?? ""));
 
 const show = (name: string) => house.api<Vm>(`/api/v1/vms/${name}`);
 
@@ -305,7 +283,7 @@ test("exec, forward and the proxy go over it: when it is killed, all three break
 test("with its hypervisor the process goes, whether volantd saw the end or not", async () => {
   const b = await show("b");
   assert.equal(backends(b).length, 1);
-  const crashed = await watchUntil(({ type, name }) => type === "VM_CRASHED" && name === "b");
+  const crashed = await watchUntil(base, ({ type, name }) => type === "VM_CRASHED" && name === "b");
   process.kill(b.pid ?? 0, "SIGKILL");
   await crashed.seen;
   await untilVsock("b", () => house.volarDone("vms", "start", "b", "--wait"));
