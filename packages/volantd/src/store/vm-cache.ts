@@ -2,7 +2,7 @@
  * Rows of VMs as they were read last. SQLite itself says which of them were written since: temporary triggers, seen by this connection alone, call
  * back for every row that a record is made of, whichever statement writes it. They also tell whether what was written is more than what lists show.
  */
-import type { DatabaseSync } from "node:sqlite";
+import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { Recent } from "../recent.ts";
 import type { VmRecord } from "./store.ts";
 
@@ -30,6 +30,8 @@ export class VmCache {
   /** Emptied by whatever changes a record: any of them may be another list then. */
   readonly #lists = new Recent<VmList>(MOST_LISTS);
   readonly #onWrite: (id: number) => void;
+  /** Gives another number whenever another connection has committed (sqlite.org/pragma.html#pragma_data_version). */
+  readonly #otherWriters: StatementSync;
   #dataVersion: unknown;
 
   /** @param onWrite told of each VM of which something was written that effects may rely on; the change may still be rolled back */
@@ -47,7 +49,8 @@ export class VmCache {
       return null;
     });
     for (const trigger of this.#triggers()) database.exec(`CREATE TEMP TRIGGER ${trigger}; END`);
-    this.#dataVersion = this.#otherWriters();
+    this.#otherWriters = database.prepare("PRAGMA data_version");
+    this.#dataVersion = this.#readVersion();
   }
 
   #triggers(): string[] {
@@ -73,14 +76,13 @@ export class VmCache {
     this.#lists.clear();
   }
 
-  /** Another number whenever another connection has committed (sqlite.org/pragma.html#pragma_data_version). */
-  #otherWriters(): unknown {
-    return this.#database.prepare("PRAGMA data_version").get()?.["data_version"];
+  #readVersion(): unknown {
+    return this.#otherWriters.get()?.["data_version"];
   }
 
   /** Forgets all where another program has written to the database. */
   refresh(): void {
-    const version = this.#otherWriters();
+    const version = this.#readVersion();
     if (version === this.#dataVersion) return;
     this.#dataVersion = version;
     this.#records.clear();
