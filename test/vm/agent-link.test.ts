@@ -231,10 +231,8 @@ describe("a configured guest", () => {
   test("answers unknown resources and malformed bodies with JSON errors", async () => {
     for (const [method, path, body, expected] of [
       ["GET", "/v1/nothing", undefined, 404],
-      ["DELETE", "/v1/status", undefined, 405],
-      ["POST", "/v1/shutdown", "{", 400],
+      ["DELETE", "/v1/config", undefined, 405],
       ["PUT", "/v1/config", "[]", 400],
-      ["GET", "/v1/logs?after=x", undefined, 400],
     ] as const) {
       const { status, stream } = await link.request({ method, path, ...(body === undefined ? {} : { body }) });
       assert.equal(status, expected, path);

@@ -33,6 +33,7 @@ import { WorkloadService } from "./engine/workload-service.ts";
 import { WorkloadLogs } from "./engine/workload-logs.ts";
 import { SharedSerials } from "./guest/shared-serial.ts";
 import { GuestLink } from "./guest/link.ts";
+import { Pulse } from "./guest/pulse.ts";
 import { FileImageStore } from "./image/image-store.ts";
 import type { Log } from "./log.ts";
 import { formatAddress } from "./model/address.ts";
@@ -149,6 +150,7 @@ function maxConnections(descriptorLimit = Number.POSITIVE_INFINITY): number {
 }
 
 function openGuest(runtime: QemuRuntime): ConstructorParameters<typeof Engine>[0]["openGuest"] {
+  const pulse = new Pulse();
   return ({ vmId, generation, identity }) => {
     const { control, stream } = runtime.sockets(vmId);
     const data = runtime.dataTransport(vmId, generation);
@@ -158,6 +160,7 @@ function openGuest(runtime: QemuRuntime): ConstructorParameters<typeof Engine>[0
       identity,
       generation,
       data,
+      pulse,
       now: () => new Date(),
       randomNonce: () => randomBytes(16).toString("hex"),
     });

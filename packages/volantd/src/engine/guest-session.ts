@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { TransportState } from "../guest/data-link.ts";
 import type { GuestConfig } from "../guest/guest-config.ts";
 import type { GuestNetworkStatus, GuestStatus } from "../guest/guest-status.ts";
-import type { AgentInfo, GuestIdentity } from "../guest/handshake.ts";
+import type { AgentInfo, GuestIdentity } from "../guest/control-lines.ts";
 import type { GuestLinkState } from "../guest/link.ts";
 import type { GuestLogEntry } from "../guest/log-entry.ts";
 import type { ObservedGuest } from "../plan/observed.ts";

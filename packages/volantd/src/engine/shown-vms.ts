@@ -4,7 +4,7 @@
  */
 import type { Vm } from "@volant/contract";
 import type { TransportState } from "../guest/data-link.ts";
-import type { AgentInfo } from "../guest/handshake.ts";
+import type { AgentInfo } from "../guest/control-lines.ts";
 import type { DhcpLease } from "../model/dhcp-lease.ts";
 import type { ObservedGuest } from "../plan/observed.ts";
 import type { VmRecord } from "../store/store.ts";

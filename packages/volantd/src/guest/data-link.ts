@@ -6,8 +6,8 @@ import type { ClientHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VolantError } from "@volant/contract";
-import type { AgentInfo } from "./handshake.ts";
-import { keepAlive, synchronise } from "./session.ts";
+import type { AgentInfo } from "./control-lines.ts";
+import { breakStreams, keepAlive, synchronise } from "./http-session.ts";
 import { messageOf } from "../message-of.ts";
 
 /** The agent greets at once; over a device that has failed, nothing ever comes. */
@@ -128,7 +128,7 @@ export class DataLink {
       const http = await Promise.race([synchronised, ended.promise]);
       clearTimeout(timer);
       http.on("error", (error: Error) => fail(`its vsock connection broke: ${error.message}`));
-      breakStreams(socket, http);
+      breakStreams(socket, http, broken);
       http.once("close", () => fail("its vsock connection was closed"));
       http.once("goaway", () => fail("its agent ended the vsock connection"));
       const onSilence = () => fail("its agent does not answer over vsock");
@@ -144,7 +144,7 @@ export class DataLink {
       if (!signal.aborted) this.#http = undefined;
       transport.whenRunning(() => {
         void synchronised.then(
-          (http) => http.destroy(brokenError()),
+          (http) => http.destroy(broken()),
           () => {},
         );
         socket.destroy();
@@ -153,11 +153,6 @@ export class DataLink {
   }
 }
 
-function brokenError(): VolantError {
+function broken(): VolantError {
   return new VolantError("guest_unreachable", "the vsock connection to the guest's agent broke");
-}
-
-/** Without this, streams of a connection that ends would end as if their programs had said all that they had to say. */
-function breakStreams(socket: Socket, http: ClientHttp2Session): void {
-  for (const event of ["end", "close"]) socket.prependOnceListener(event, () => http.destroy(brokenError()));
 }

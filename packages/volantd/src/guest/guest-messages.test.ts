@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import fc from "fast-check";
 import { encodeGuestConfig } from "./guest-config.ts";
-import { parseGuestStatus } from "./guest-status.ts";
-import { parseLogEntry } from "./log-entry.ts";
+import { readGuestStatus } from "./guest-status.ts";
+import { readLogEntry } from "./log-entry.ts";
 
 function golden(name: string): unknown {
   return JSON.parse(readFileSync(new URL(`../../../../kestrel/golden/${name}`, import.meta.url), "utf8"));
@@ -40,7 +40,7 @@ test("a configuration is encoded as the golden one", () => {
 
 test("golden statuses are read", () => {
   const [first, second] = golden("status.json") as unknown[];
-  const status = parseGuestStatus(JSON.stringify(first));
+  const status = readGuestStatus(first);
   assert.deepEqual(status, {
     configVersion: "42-7",
     hostname: "web-1",
@@ -59,14 +59,14 @@ test("golden statuses are read", () => {
     uptimeMs: 1234,
     memory: { totalKib: 100, availableKib: 60, agentKib: 2100 },
   });
-  const fresh = parseGuestStatus(JSON.stringify(second));
+  const fresh = readGuestStatus(second);
   assert.equal(fresh?.configVersion, undefined);
   assert.deepEqual(fresh?.workload, { state: "waiting_for_config", restarts: 0 });
 });
 
 test("golden leases are read, and what of one is unfit is left out", () => {
   const [, , bound, waiting] = golden("status.json") as Record<string, Record<string, unknown>>[];
-  assert.deepEqual(parseGuestStatus(JSON.stringify(bound))?.network, {
+  assert.deepEqual(readGuestStatus(bound)?.network, {
     applied: true,
     mode: "dhcp",
     interface: "eth0",
@@ -83,14 +83,13 @@ test("golden leases are read, and what of one is unfit is left out", () => {
       expiresAt: new Date("2000-02-29T00:02:00.000Z"),
     },
   });
-  assert.deepEqual(parseGuestStatus(JSON.stringify(waiting))?.network.lease, {
+  assert.deepEqual(readGuestStatus(waiting)?.network.lease, {
     phase: "waiting_for_lease",
     nameservers: [],
     reason: "no DHCP server has answered",
   });
   const lease = (changes: object) =>
-    parseGuestStatus(JSON.stringify({ ...bound, network: { applied: true, lease: { state: "bound", ...changes } } }))
-      ?.network.lease;
+    readGuestStatus({ ...bound, network: { applied: true, lease: { state: "bound", ...changes } } })?.network.lease;
   assert.equal(lease({ state: "stolen" }), undefined);
   const odd = lease({ nameservers: [1, "a\n", "1.1.1.1", "2.2.2.2"], domain: "a b", expires_at: "soon", server: {} });
   assert.deepEqual(odd, { phase: "bound", nameservers: ["1.1.1.1"] });
@@ -98,7 +97,7 @@ test("golden leases are read, and what of one is unfit is left out", () => {
 
 test("a status of a hostile guest is refused, or disarmed where it is text for people", () => {
   const [first] = golden("status.json") as Record<string, unknown>[];
-  const changed = (change: object) => parseGuestStatus(JSON.stringify({ ...first, ...change }));
+  const changed = (change: object) => readGuestStatus({ ...first, ...change });
   assert.equal(changed({ hostname: "a\u001b[2J" }), undefined);
   assert.equal(changed({ generation: -1 }), undefined);
   assert.equal(changed({ workload: { state: "running", pid: "1", restarts: 0 } }), undefined);
@@ -110,8 +109,8 @@ test("a status of a hostile guest is refused, or disarmed where it is text for p
 
 test("log lines and gaps are told apart, and anything else is left out", () => {
   const line = { seq: 3, stream: "stdout", line: "a\u001b[1m", timestamp: "2026-01-02T03:04:05.678Z" };
-  assert.deepEqual(parseLogEntry(JSON.stringify(line)), { kind: "line", ...line, truncated: false });
-  assert.deepEqual(parseLogEntry('{"gap":{"from":1,"to":9}}'), { kind: "gap", from: 1, to: 9 });
+  assert.deepEqual(readLogEntry(line), { kind: "line", ...line, truncated: false });
+  assert.deepEqual(readLogEntry({ gap: { from: 1, to: 9 } }), { kind: "gap", from: 1, to: 9 });
   for (const change of [
     { seq: 0.5 },
     { stream: "x" },
@@ -119,17 +118,17 @@ test("log lines and gaps are told apart, and anything else is left out", () => {
     { timestamp: "now" },
     { line: "x".repeat(99_999) },
   ]) {
-    assert.equal(parseLogEntry(JSON.stringify({ ...line, ...change })), undefined);
+    assert.equal(readLogEntry({ ...line, ...change }), undefined);
   }
-  assert.equal(parseLogEntry('{"gap":{"from":9,"to":1}}'), undefined);
+  assert.equal(readLogEntry({ gap: { from: 9, to: 1 } }), undefined);
 });
 
 test("no message of a guest throws", () => {
-  const text = fc.oneof(fc.string(), fc.json(), fc.constant('{"__proto__":{"seq":1}}'));
+  const anything = fc.oneof(fc.anything(), fc.constant(JSON.parse('{"__proto__":{"seq":1}}')));
   fc.assert(
-    fc.property(text, (message) => {
-      parseGuestStatus(message);
-      parseLogEntry(message);
+    fc.property(anything, (message) => {
+      readGuestStatus(message);
+      readLogEntry(message);
     }),
   );
 });

@@ -1,5 +1,5 @@
-/** What a guest says of itself (GET /v1/status), checked. Pure. */
-import { asBoolean, asCount, asMessage, asObject, asText, asTime, parseObject, type JsonObject } from "./untrusted.ts";
+/** What a guest says of itself (docs/agent-protocol.md, "Status"), checked. Pure. */
+import { asBoolean, asCount, asMessage, asObject, asText, asTime, type JsonObject } from "./untrusted.ts";
 
 const LEASE_PHASES = ["waiting_for_lease", "bound", "renewing", "rebinding"] as const;
 export type LeasePhase = (typeof LEASE_PHASES)[number];
@@ -140,9 +140,9 @@ function readHealth(value: JsonObject | undefined): GuestHealth | undefined {
   }
 }
 
-/** The status in `text`; undefined when the guest sent something else. */
-export function parseGuestStatus(text: string): GuestStatus | undefined {
-  const value = parseObject(text);
+/** The status that `sent` is; undefined when the guest sent something else. */
+export function readGuestStatus(sent: unknown): GuestStatus | undefined {
+  const value = asObject(sent);
   const memory = asObject(value?.["memory"]);
   const hostname = asText(value?.["hostname"], 64);
   const generation = asCount(value?.["generation"]);

@@ -18,6 +18,12 @@ export class LineReader {
     const lines: string[] = [];
     let from = 0;
     for (let end = bytes.indexOf(NEWLINE); end !== -1; end = bytes.indexOf(NEWLINE, from)) {
+      // Most lines come whole.
+      if (this.#heldBytes === 0 && !this.#skipping && end - from <= this.#maxBytes) {
+        if (end > from) lines.push(bytes.toString("utf8", from, end));
+        from = end + 1;
+        continue;
+      }
       this.#hold(bytes.subarray(from, end));
       if (!this.#skipping && this.#heldBytes > 0) lines.push(Buffer.concat(this.#held).toString("utf8"));
       this.#held = [];

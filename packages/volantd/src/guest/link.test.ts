@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { constants, performServerHandshake, type ServerHttp2Stream } from "node:http2";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { constants, performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,11 +13,18 @@ import { LineReader } from "./line-reader.ts";
 import { GuestLink } from "./link.ts";
 import { SyncScanner, syncLine } from "./stream-sync.ts";
 
-interface Hello {
+interface FromHost {
   readonly type: string;
   readonly nonce: string;
   readonly wall_time: string;
+  readonly beat_ms: number;
+  readonly id: number;
+  readonly method: string;
+  readonly path: string;
+  readonly body?: { readonly nonce: string };
 }
+
+type Reply = (status: number, body: object) => void;
 
 type Behaviour = {
   /** Sent on the stream before its sync line. */
@@ -30,10 +37,13 @@ type Behaviour = {
   deafFor?: number;
   /** Sync lines that get lost on their way first. */
   lostLines?: number;
-  /** Never speaks HTTP/2. */
+  /** Says nothing by itself. */
   mute?: boolean;
   /** Answers the sync line with random bytes. */
   nonsense?: boolean;
+  /** A question on the control port; false: answer it as always. */
+  ask?: (question: FromHost, reply: Reply) => boolean | void;
+  /** A request over HTTP/2. */
   answer?: (stream: ServerHttp2Stream, path: string) => void;
 };
 
@@ -41,14 +51,23 @@ type Behaviour = {
 class FakeGuest {
   readonly directory = mkdtempSync(join(tmpdir(), "guest-link-"));
   readonly behaviour: Behaviour;
-  readonly lines: Hello[] = [];
+  readonly lines: FromHost[] = [];
   readonly heard = new EventEmitter<{ line: [] }>();
+  /** Connections of the stream port so far, and of them those that speak HTTP/2 now. */
+  streams = 0;
+  readonly sessions = new Set<ServerHttp2Session>();
   readonly #servers: Server[] = [];
   readonly #sockets = new Set<Socket>();
   #stream: Socket | undefined;
+  #control: Socket | undefined;
+  #nonce = "";
 
   constructor(behaviour: Behaviour) {
     this.behaviour = behaviour;
+  }
+
+  get hellos(): FromHost[] {
+    return this.lines.filter(({ type }) => type === "hello");
   }
 
   async listen(): Promise<void> {
@@ -63,25 +82,67 @@ class FakeGuest {
       await once(server, "listening");
     };
     await serve("stream", (socket) => {
+      this.streams += 1;
       this.#stream = socket;
     });
     await serve("control", (socket) => {
       const reader = new LineReader(65_536);
+      this.#control = socket;
       socket.on("data", (bytes: Buffer) => {
-        for (const line of reader.feed(bytes)) this.#receive(socket, JSON.parse(line) as Hello);
+        for (const line of reader.feed(bytes)) this.#receive(socket, JSON.parse(line) as FromHost);
       });
     });
   }
 
-  #receive(control: Socket, hello: Hello): void {
-    this.lines.push(hello);
+  #receive(control: Socket, line: FromHost): void {
+    this.lines.push(line);
     this.heard.emit("line");
-    if (hello.type !== "hello" || this.lines.length <= (this.behaviour.deafFor ?? 0)) return;
-    const agent = { version: "0.1.0", protocol: 1, kernel: "6.1", boot_id: "b" };
+    if (line.type === "ask") return this.#answer(control, line);
+    if (line.type !== "hello" || this.lines.length <= (this.behaviour.deafFor ?? 0)) return;
+    this.#nonce = line.nonce;
+    const agent = { version: "0.1.0", protocol: 2, kernel: "6.1", boot_id: "b" };
     const wall_time = this.behaviour.wallTime ?? new Date().toISOString();
-    const ack = JSON.stringify({ type: "ack", nonce: hello.nonce, wall_time, agent });
-    control.write(`\nnoise\n${ack.slice(0, 20)}\n${ack.replace(hello.nonce, "0".repeat(32))}\n${ack}\n`);
-    this.#begin(hello.nonce);
+    const ack = JSON.stringify({ type: "ack", nonce: line.nonce, wall_time, agent });
+    control.write(`\nnoise\n${ack.slice(0, 20)}\n${ack.replace(line.nonce, "0".repeat(32))}\n${ack}\n`);
+    const beats = setInterval(() => {
+      if (this.behaviour.mute !== true && !this.isPaused) this.say({ type: "beat" });
+    }, line.beat_ms);
+    control.once("close", () => clearInterval(beats));
+  }
+
+  /** A line on the control port. */
+  say(line: object): void {
+    this.#control?.write(`\n${JSON.stringify({ nonce: this.#nonce, ...line })}\n`);
+  }
+
+  /** Bytes on the control port, and how many of them wait to be read. */
+  write(bytes: Buffer): void {
+    this.#control?.write(bytes);
+  }
+
+  get unread(): number {
+    return this.#control?.writableLength ?? 0;
+  }
+
+  /** What its hostname is, as a status. */
+  tellStatus(hostname: string): void {
+    const [first] = JSON.parse(
+      readFileSync(new URL("../../../../kestrel/golden/status.json", import.meta.url), "utf8"),
+    ) as object[];
+    this.say({ type: "status", status: { ...first, hostname } });
+  }
+
+  #answer(control: Socket, question: FromHost): void {
+    const reply: Reply = (status, body) =>
+      void control.write(
+        `\n${JSON.stringify({ type: "answer", nonce: question.nonce, id: question.id, status, body })}\n`,
+      );
+    if (question.path === "/v1/stream") {
+      reply(200, {});
+      return this.#begin(question.body?.nonce ?? "");
+    }
+    if (this.behaviour.ask !== undefined && this.behaviour.ask(question, reply) !== false) return;
+    reply(200, { changed: true });
   }
 
   #begin(nonce: string): void {
@@ -91,11 +152,13 @@ class FakeGuest {
     const onData = (bytes: Buffer) => {
       const used = scanner.feed(bytes);
       if (used !== undefined && this.behaviour.nonsense === true) socket.write(randomBytes(65_536));
-      if (used === undefined || this.behaviour.mute === true) return;
+      if (used === undefined || this.behaviour.nonsense === true) return;
       socket.off("data", onData);
       socket.pause();
       socket.unshift(bytes.subarray(used));
       const http = performServerHandshake(socket);
+      this.sessions.add(http);
+      http.once("close", () => this.sessions.delete(http));
       http.on("error", () => {});
       http.on("stream", (stream, headers) => {
         stream.on("error", () => {});
@@ -110,8 +173,11 @@ class FakeGuest {
     socket.write(`${this.behaviour.stale ?? ""}${syncLine(nonce)}${this.behaviour.early ?? ""}`);
   }
 
-  /** Reads nothing while it pauses, and so answers nothing. */
+  isPaused = false;
+
+  /** Reads and says nothing while it pauses. */
   pause(isPaused: boolean): void {
+    this.isPaused = isPaused;
     for (const socket of this.#sockets) {
       if (isPaused) socket.pause();
       else socket.resume();
@@ -130,7 +196,7 @@ class FakeGuest {
   }
 }
 
-async function start(context: TestContext, behaviour: Behaviour = {}, heartbeatMs = 5000) {
+async function start(context: TestContext, behaviour: Behaviour = {}, heartbeatMs = 5000, streamIdleMs = 30_000) {
   const guest = new FakeGuest(behaviour);
   await guest.listen();
   const link = GuestLink.open({
@@ -141,6 +207,7 @@ async function start(context: TestContext, behaviour: Behaviour = {}, heartbeatM
     now: () => new Date(),
     randomNonce: () => randomBytes(16).toString("hex"),
     heartbeatMs,
+    streamIdleMs,
   });
   context.after(async () => {
     await link.close();
@@ -151,11 +218,28 @@ async function start(context: TestContext, behaviour: Behaviour = {}, heartbeatM
 
 const config = { configVersion: "1" };
 
-test("the link attaches behind stale bytes of earlier sessions", async (context) => {
-  const { link } = await start(context, { stale: `half a frame${syncLine("f".repeat(32))}volant-stream 0` });
+test("a guest that nobody talks to has no HTTP/2; a stream begins behind stale bytes, more of them share it, and it ends once it is idle", async (context) => {
+  const stale = `half a frame${syncLine("f".repeat(32))}volant-stream 0`;
+  const { guest, link } = await start(context, { stale }, 5000, 1);
   assert.equal((await link.attached()).kernel, "6.1");
   assert.equal(link.state, "attached");
   assert.equal(await link.configure(config), true);
+  assert.equal(guest.streams, 0);
+  const texts = await Promise.all(Array.from({ length: 5 }, async () => text(await link.open("/v1/exec"))));
+  assert.equal(new Set(texts).size, 1);
+  assert.equal(guest.streams, 1);
+  for (const session of guest.sessions) await once(session, "close");
+  assert.equal(await text(await link.open("/v1/exec")), texts[0]);
+  assert.equal(guest.streams, 2);
+  const nonces = guest.lines.filter(({ path }) => path === "/v1/stream").map(({ body }) => body?.nonce);
+  assert.equal(new Set([...nonces, ...guest.hellos.map(({ nonce }) => nonce)]).size, 3);
+});
+
+test("a configuration that is too long for a line goes over HTTP/2", async (context) => {
+  const { guest, link } = await start(context);
+  await link.attached();
+  assert.equal(await link.configure({ ...config, env: { LONG: "x".repeat(70_000) } }), true);
+  assert.deepEqual([guest.streams, guest.lines.some(({ path }) => path === "/v1/config")], [1, false]);
 });
 
 test("a link attaches again after each interruption, with a new nonce, and requests in between are refused", async (context) => {
@@ -167,24 +251,38 @@ test("a link attaches again after each interruption, with a new nonce, and reque
     guest.drop();
     await detached;
     await assert.rejects(link.configure(config), { code: "guest_unreachable" });
+    await assert.rejects(link.open("/v1/exec"), { code: "guest_unreachable" });
   }
   await link.attached();
-  assert.equal(new Set(guest.lines.map((line) => line.nonce)).size, 6);
+  assert.equal(new Set(guest.hellos.map((line) => line.nonce)).size, 6);
 });
 
-test("an agent whose line on the stream port gets lost is greeted anew, and attaches", async (context) => {
-  const { guest, link } = await start(context, { lostLines: 2 }, 50);
-  const { version } = await link.attached(AbortSignal.timeout(60_000));
-  assert.equal(version, "0.1.0");
-  assert.equal(new Set(guest.lines.map((line) => line.nonce)).size, 3);
+test("an agent whose line on the stream port gets lost is greeted anew for the next stream, and the session stays", async (context) => {
+  const { guest, link } = await start(context, { lostLines: 2 }, 250);
+  await link.attached();
+  for (let lost = 0; lost < 2; lost += 1) {
+    await assert.rejects(link.open("/v1/exec"), { code: "guest_unreachable", message: /silent on its stream port/ });
+  }
+  assert.match(await text(await link.open("/v1/exec")), /exec/);
+  assert.deepEqual([guest.hellos.length, guest.streams], [1, 3]);
 });
 
-test("requests under way fail when the link breaks, and a followed log does not just end", async (context) => {
+test("a stream that nobody waits for any more is given up, and the next one comes", async (context) => {
+  const { link } = await start(context);
+  await link.attached();
+  const abort = new AbortController();
+  const waiting = link.open("/v1/exec", abort.signal);
+  abort.abort(new Error("enough"));
+  await assert.rejects(waiting, { message: "enough" });
+  assert.match(await text(await link.open("/v1/exec")), /exec/);
+});
+
+test("questions under way fail when the link breaks, and a followed log does not just end", async (context) => {
   const { guest, link } = await start(context, {
-    answer: (stream, path) => {
-      if (!path.startsWith("/v1/logs")) return;
-      stream.respond({ ":status": 200 });
-      stream.write('{"seq":1,"stream":"stdout","line":"x","timestamp":"2026-01-02T03:04:05.678Z"}\nnoise\n');
+    ask: ({ path }, reply) => {
+      if (!path.startsWith("/v1/logs?after=0")) return;
+      const line = { seq: 1, stream: "stdout", line: "x", timestamp: "2026-01-02T03:04:05.678Z" };
+      reply(200, { entries: [line, "noise"] });
     },
   });
   await link.attached();
@@ -201,23 +299,51 @@ test("requests under way fail when the link breaks, and a followed log does not 
   assert.deepEqual(entries, [1]);
 });
 
-test("an aborted watch ends without an error, and the link goes on", async (context) => {
-  const { link } = await start(context, {
-    answer: (stream, path) => {
-      stream.respond({ ":status": 200 });
-      if (path === "/v1/config") stream.end('{"changed":false}');
-      else stream.write("\n");
+test("a log is read to its end, answer by answer, and one whose agent says nothing new is not asked for again and again", async (context) => {
+  const { guest, link } = await start(context, {
+    ask: ({ path }, reply) => {
+      const after = Number(/after=(\d+)/.exec(path)?.[1]);
+      const line = { stream: "stdout", line: "x", timestamp: "2026-01-02T03:04:05.678Z" };
+      if (path.endsWith("&wait")) reply(200, { entries: [] });
+      else if (after === 0) reply(200, { entries: [{ gap: { from: 1, to: 9 } }, { ...line, seq: 10 }] });
+      else reply(200, { entries: after < 13 ? [{ ...line, seq: after + 1 }] : [] });
     },
   });
   await link.attached();
+  const seen: number[] = [];
+  for await (const entry of link.logs()) seen.push(entry.kind === "gap" ? entry.to : entry.seq);
+  assert.deepEqual(seen, [9, 10, 11, 12, 13]);
+  const asked = guest.lines.length;
+  const next = link.logs({ follow: true })[Symbol.asyncIterator]().next();
+  await assert.rejects(next, { code: "guest_unreachable" });
+  assert.equal(guest.lines.length, asked + 1);
+});
+
+test("whoever watches sees the status that is there and each change, and an aborted watch ends without an error", async (context) => {
+  const { guest, link } = await start(context);
+  await link.attached();
   const abort = new AbortController();
+  const seen: string[] = [];
   const watching = (async () => {
-    for await (const _ of link.watchStatus(abort.signal)) assert.fail("there is no status");
+    for await (const { hostname } of link.watchStatus(abort.signal)) {
+      seen.push(hostname);
+      if (hostname === "first") guest.tellStatus("second");
+    }
   })();
-  assert.equal(await link.configure(config), false);
+  guest.tellStatus("first");
+  guest.say({ type: "status", status: { hostname: 5 } });
+  while (seen.length < 2) assert.equal(await link.configure(config), true);
   abort.abort();
   await watching;
-  assert.equal(await link.configure(config), false);
+  for await (const { hostname } of link.watchStatus()) {
+    seen.push(hostname);
+    break;
+  }
+  assert.deepEqual(seen, ["first", "second", "second"]);
+  const broken = (async () => {
+    for await (const _ of link.watchStatus()) guest.drop();
+  })();
+  await assert.rejects(broken, { code: "guest_unreachable" });
 });
 
 test("a hello is repeated with the same nonce until the agent answers", async (context) => {
@@ -233,11 +359,11 @@ test("a guest whose clock is wrong is told the time after its ack", async (conte
   await link.configure(config);
   assert.deepEqual(
     guest.lines.map((line) => line.type),
-    ["hello", "clock"],
+    ["hello", "clock", "ask"],
   );
 });
 
-test("a guest that sends without end is cut off", async (context) => {
+test("an answer without end is cut off", async (context) => {
   const { link } = await start(context, {
     answer: (stream) => {
       stream.respond({ ":status": 200 });
@@ -250,15 +376,25 @@ test("a guest that sends without end is cut off", async (context) => {
     },
   });
   await link.attached();
-  await assert.rejects(link.status(), /endless answer/);
+  const upload = link.upload("/v1/files?path=/x", "application/x-tar", Readable.from(["x"]));
+  await assert.rejects(upload, /endless answer/);
+});
+
+test("a guest that floods its control port is read bit by bit, and what others say is heard between", async (context) => {
+  const { guest, link } = await start(context);
+  const { link: other } = await start(context);
+  await Promise.all([link.attached(), other.attached()]);
+  const flood = Buffer.alloc(384 * 1024, "{\n");
+  guest.write(flood);
+  const asked = Array.from({ length: 20 }, () => other.configure(config));
+  assert.deepEqual(await Promise.all(asked), Array(20).fill(true));
+  assert.ok(guest.unread > 0, "the flood is still under way");
+  assert.equal(await link.configure(config), true);
 });
 
 test("the agent's refusals keep their meaning and its words", async (context) => {
   const { link } = await start(context, {
-    answer: (stream) => {
-      stream.respond({ ":status": 400 });
-      stream.end('{"error":"hostname must be\\u001b[1m short","code":"invalid"}');
-    },
+    ask: (_question, reply) => reply(400, { error: "hostname must be\u001b[1m short", code: "invalid" }),
   });
   await link.attached();
   await assert.rejects(link.configure(config), { code: "invalid", message: "hostname must be\ufffd[1m short" });
@@ -359,8 +495,8 @@ test("an agent that is full or busy is exhausted, in its own words", async (cont
   }
 });
 
-test("a silent agent is noticed by its unanswered ping", async (context) => {
-  const { link } = await start(context, { mute: true }, 20);
+test("an agent that says nothing any more loses its session", async (context) => {
+  const { link } = await start(context, { mute: true }, 200);
   const [reason] = await once(link, "detached");
   assert.equal((reason as { code: string }).code, "guest_unreachable");
 });
@@ -375,25 +511,24 @@ test("an agent that pauses is told as silent, and as answering once it goes on; 
   const pausedAtMs = performance.now();
   guest.pause(true);
   const [sinceMs] = (await silent) as [number];
-  assert.ok(sinceMs >= pausedAtMs, "since the ping that is not answered");
+  assert.ok(sinceMs >= pausedAtMs - 5000 && sinceMs < performance.now(), "since it was heard last");
   const answering = once(link, "answering", { signal });
   guest.pause(false);
   await answering;
   assert.equal(await link.configure(config), true);
-  assert.deepEqual([detached, guest.lines.length], [0, 1]);
+  assert.deepEqual([detached, guest.hellos.length], [0, 1]);
 });
 
-test("a guest that speaks out of turn gets no session, and the process lives on", async (context) => {
-  const { guest, link } = await start(context, { early: "\0\0\0\u0004\0\0\0\0\0 and more" });
-  while (guest.lines.length < 3) await once(guest.heard, "line");
-  assert.notEqual(link.state, "attached");
-});
-
-test("a guest that speaks nonsense instead of HTTP/2 loses its session, and the process lives on", async (context) => {
-  const { guest, link } = await start(context, { mute: true, nonsense: true });
-  await link.attached();
-  await once(link, "detached");
-  while (guest.lines.length < 3) await once(guest.heard, "line");
+test("a guest that speaks out of turn gets no stream, nor one that speaks nonsense instead of HTTP/2; the session and the process live on", async (context) => {
+  for (const behaviour of [{ early: "\0\0\0\u0004\0\0\0\0\0 and more" }, { nonsense: true }]) {
+    const { guest, link } = await start(context, behaviour);
+    await link.attached();
+    for (let round = 0; round < 3; round += 1) {
+      await assert.rejects(link.open("/v1/exec"), { code: "guest_unreachable" });
+    }
+    assert.equal(await link.configure(config), true);
+    assert.deepEqual([guest.hellos.length, guest.streams], [1, 3]);
+  }
 });
 
 test("a closed link rejects what waits for it", async (context) => {

@@ -3,7 +3,7 @@
  * docs/agent-protocol.md.
  */
 import { EventEmitter } from "node:events";
-import { constants, type ClientHttp2Session, type ClientHttp2Stream, type OutgoingHttpHeaders } from "node:http2";
+import { constants, type ClientHttp2Stream, type OutgoingHttpHeaders } from "node:http2";
 import { Readable, type Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VolantError } from "@volant/contract";
@@ -11,12 +11,14 @@ import { writeBytesTogether } from "./bytes-together.ts";
 import { DataLink, type DataTransport, type TransportState } from "./data-link.ts";
 import { endWhole } from "./end-whole.ts";
 import { encodeGuestConfig, type GuestConfig } from "./guest-config.ts";
-import { parseGuestStatus, type GuestStatus } from "./guest-status.ts";
-import type { AgentInfo, GuestIdentity } from "./handshake.ts";
-import { LineReader } from "./line-reader.ts";
-import { parseLogEntry, type GuestLogEntry } from "./log-entry.ts";
+import { readGuestStatus, type GuestStatus } from "./guest-status.ts";
+import type { AgentInfo, GuestIdentity } from "./control-lines.ts";
+import { readLogEntry, type GuestLogEntry } from "./log-entry.ts";
+import { Pulse } from "./pulse.ts";
+import { fitsLine, type Question, type Questions } from "./questions.ts";
 import { runSession } from "./session.ts";
-import { asMessage, asText, parseObject } from "./untrusted.ts";
+import { StreamPort } from "./stream-port.ts";
+import { asMessage, asText, type JsonObject, parseObject } from "./untrusted.ts";
 
 /** Pause before connecting again: the first after a session that lasted, then doubling, so that a guest can't make us spin. */
 const FIRST_RETRY_MS = 10;
@@ -25,17 +27,19 @@ const LASTING_SESSION_MS = 1000;
 /** What the pause is multiplied by; by more where nobody listens any more, since a hypervisor that has ended is told of soon. */
 const RETRY_GROWTH = { answered: 2, alone: 4 } as const;
 const DEFAULT_HEARTBEAT_MS = 5000;
-/** Heartbeats that an agent gets for its line on the stream port: that of a guest which hardly gets any processor comes late, too. */
+/** Of these an agent gets so many for its line on the stream port: that of a guest which hardly gets any processor comes late, too. */
 const STREAM_LINE_HEARTBEATS = 6;
-/** With the pause between pings at most 1.85 s until a silence is told: within two seconds, and long for a guest under emulation on a busy host. */
-const PING_EVERY_MS = 750;
-const SILENT_AFTER_MS = 1100;
+/** With the pause between turns of the pulse at most 1.85 s until a silence is told: within two seconds, and two beats may be late under emulation on a busy host. */
+const BEAT_MS = 600;
+/** An agent refuses to beat more often (docs/agent-protocol.md). */
+const LEAST_BEAT_MS = 100;
+const SILENT_AFTER_MS = 1700;
+/** A connection of HTTP/2 costs 50 KiB and more, beginning one a millisecond or two. */
+const STREAM_IDLE_MS = 30_000;
 /** Bodies of answers that are read whole. */
 const MAX_BODY_BYTES = 256 * 1024;
 /** Of the 320 requests that the agent serves at once, what is left is for volantd's own. */
 const MAX_OPEN_STREAMS = 288;
-/** Lines of streams: a log line's 8 KiB can take six bytes for each in JSON. */
-const MAX_LINE_BYTES = 128 * 1024;
 
 export interface GuestLinkOptions {
   /** Unix sockets of the two virtio-serial ports. */
@@ -49,8 +53,12 @@ export interface GuestLinkOptions {
   readonly randomNonce: () => string;
   /** A second way into the guest, for data; streams go over it while it can be used. */
   readonly data?: DataTransport | undefined;
-  /** A guest that is silent for twice this time has lost its session, and one that does not begin it for six times. A silence is told long before. Default 5,000 ms. */
+  /** A guest that is silent for twice this time has lost its session. A silence is told long before. Default 5,000 ms. */
   readonly heartbeatMs?: number;
+  /** How long a connection for streams stays when there is none. Default 30,000 ms. */
+  readonly streamIdleMs?: number;
+  /** What all links look after their guests by. Default: one of its own. */
+  readonly pulse?: Pulse;
 }
 
 /** `connecting` to the hypervisor's sockets, `waiting` for the guest to call home, `attached`, `closed` for good. */
@@ -101,14 +109,21 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   readonly #done: Promise<void>;
   readonly #data: DataLink;
   #state: GuestLinkState = "connecting";
-  #http: ClientHttp2Session | undefined;
+  readonly #pulse: Pulse;
+  /** Of the present session, as is what follows. */
+  #questions: Questions | undefined;
+  #streams: StreamPort | undefined;
   #agent: AgentInfo | undefined;
+  #status: GuestStatus | undefined;
+  /** Called when there is a status, or none will come any more. */
+  readonly #statusWaiting = new Set<() => void>();
   #lastError: VolantError | undefined;
   #open = 0;
 
   private constructor(options: GuestLinkOptions) {
     super();
     this.#options = options;
+    this.#pulse = options.pulse ?? new Pulse();
     this.#data = new DataLink({
       transport: options.data,
       heartbeatMs: options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS,
@@ -166,26 +181,63 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
    */
   async configure(config: GuestConfig, signal?: AbortSignal): Promise<boolean> {
     const body = encodeGuestConfig(config);
-    const answer = parseObject(await this.#ask({ method: "PUT", path: "/v1/config", body, signal }));
+    const question = { method: "PUT", path: "/v1/config", body, signal };
+    const answer = fitsLine(body) ? await this.#ask(question) : parseObject(await this.#exchange(question));
     return answer?.["changed"] === true;
   }
 
   async status(signal?: AbortSignal): Promise<GuestStatus> {
-    const status = parseGuestStatus(await this.#ask({ method: "GET", path: "/v1/status", signal }));
+    const status = readGuestStatus(await this.#ask({ method: "GET", path: "/v1/status", signal }));
     if (status === undefined)
       throw new VolantError("guest_unreachable", "the guest's agent sent a status that is none");
     return status;
   }
 
-  /** The status now, after each change, and at least every few seconds. Ends by abort; throws `guest_unreachable` when the link breaks. */
-  watchStatus(signal?: AbortSignal): AsyncIterable<GuestStatus> {
-    return this.#lines({ method: "GET", path: "/v1/status?watch", signal }, parseGuestStatus);
+  /** The status now, and after each change; changes that come faster than they are read are one. Ends by abort; throws `guest_unreachable` when the link breaks. */
+  async *watchStatus(signal?: AbortSignal): AsyncGenerator<GuestStatus, void, undefined> {
+    const questions = this.#questions;
+    let seen: GuestStatus | undefined;
+    for (;;) {
+      if (signal?.aborted === true) return;
+      if (questions === undefined || this.#questions !== questions) throw this.#unreachable();
+      if (this.#status !== undefined && this.#status !== seen) {
+        seen = this.#status;
+        yield seen;
+        continue;
+      }
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const wake = (): void => resolve();
+      this.#statusWaiting.add(wake);
+      signal?.addEventListener("abort", wake, { once: true });
+      await promise;
+      this.#statusWaiting.delete(wake);
+      signal?.removeEventListener("abort", wake);
+    }
   }
 
   /** The workload's log. Ends by abort, or at the present without `follow`; throws `guest_unreachable` when the link breaks. */
-  logs(options: GuestLogsOptions = {}): AsyncIterable<GuestLogEntry> {
-    const path = `/v1/logs?after=${options.after ?? 0}${options.follow === true ? "&follow" : ""}`;
-    return this.#lines({ method: "GET", path, signal: options.signal }, parseLogEntry);
+  async *logs(options: GuestLogsOptions = {}): AsyncGenerator<GuestLogEntry, void, undefined> {
+    const { follow = false, signal } = options;
+    let after = options.after ?? 0;
+    try {
+      for (;;) {
+        const path = `/v1/logs?after=${after}${follow ? "&wait" : ""}`;
+        const { entries: sent } = await this.#ask({ method: "GET", path, signal });
+        const entries = Array.isArray(sent) ? sent.map(readLogEntry) : [];
+        if (entries.length === 0 && !follow) return;
+        for (const entry of entries) {
+          // What is not what it should be is left out.
+          if (entry === undefined) continue;
+          after = entry.kind === "gap" ? entry.to : entry.seq;
+          yield entry;
+        }
+        // Who has nothing to say waits: asked again at once, such an agent would keep this process busy.
+        if (entries.every((entry) => entry === undefined)) throw this.#unreachable();
+      }
+    } catch (error) {
+      if (signal?.aborted === true) return;
+      throw error;
+    }
   }
 
   /** Asks the guest to end in good order: the workload gets `timeoutMs` to stop. Resolves when the guest has begun. */
@@ -194,26 +246,35 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     await this.#ask({ method: "POST", path: "/v1/shutdown", body });
   }
 
-  /** Opens one request. The answer's headers are there when it resolves; its body is the caller's to bound. */
-  request(request: GuestRequest): Promise<GuestResponse> {
-    return this.#request(this.#http, request);
+  /** Opens one request over HTTP/2. The answer's headers are there when it resolves; its body is the caller's to bound. */
+  async request(request: GuestRequest): Promise<GuestResponse> {
+    const streams = this.#streams;
+    if (streams === undefined) throw this.#unreachable();
+    const { signal, path, method, headers } = request;
+    signal?.throwIfAborted();
+    const options = {
+      endStream: request.body === undefined && request.content === undefined && request.open !== true,
+      ...(signal && { signal }),
+    };
+    const head = { ...headers, ":method": method, ":path": path };
+    // What serves data over a vsock device serves streams into the guest, and nothing else.
+    const data = request.open === true ? this.#data.http : undefined;
+    let stream: ClientHttp2Stream;
+    try {
+      stream = data === undefined ? await streams.request(head, options) : data.request(head, options);
+    } catch (error) {
+      throw this.#failure(error, signal);
+    }
+    return this.#begun(stream, request);
   }
 
-  #request(http: ClientHttp2Session | undefined, request: GuestRequest): Promise<GuestResponse> {
-    if (http === undefined || http.destroyed || http.closed) return Promise.reject(this.#unreachable());
-    if (request.signal?.aborted === true) return Promise.reject(request.signal.reason);
-    const stream = http.request(
-      { ...request.headers, ":method": request.method, ":path": request.path },
-      {
-        endStream: request.body === undefined && request.content === undefined && request.open !== true,
-        ...(request.signal && { signal: request.signal }),
-      },
-    );
+  #begun(stream: ClientHttp2Stream, request: GuestRequest): Promise<GuestResponse> {
     writeBytesTogether(stream);
     return new Promise((resolve, reject) => {
       // Stays for the stream's whole life; after the answer, whoever reads the body sees the error as well.
       stream.on("error", (error: Error) => reject(this.#failure(error, request.signal)));
       const early = () => reject(this.#failure(undefined, request.signal));
+      if (stream.destroyed) return early();
       stream.once("close", early);
       stream.once("response", (headers) => {
         stream.off("close", early);
@@ -244,7 +305,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     const request = { method: "PUT", path, headers: { "content-type": contentType }, content, signal };
     this.#claim();
     try {
-      return await this.#ask(request);
+      return await this.#exchange(request);
     } finally {
       this.#open -= 1;
     }
@@ -255,9 +316,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     const { signal } = request;
     let stream: ClientHttp2Stream | undefined;
     try {
-      // What serves data over a vsock device serves streams into the guest, and nothing else.
-      const http = request.open === true ? (this.#data.http ?? this.#http) : this.#http;
-      const answer = await this.#request(http, request);
+      const answer = await this.request(request);
       stream = answer.stream;
       if (answer.status === 200) {
         if (stream.destroyed) this.#open -= 1;
@@ -267,7 +326,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
         if (request.open === true) endWhole(stream);
         return stream;
       }
-      throw refusal(request, answer.status, await readWhole(stream));
+      throw refusal(request, answer.status, parseObject(await readWhole(stream)));
     } catch (error) {
       this.#open -= 1;
       stream?.close(constants.NGHTTP2_CANCEL);
@@ -286,7 +345,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     try {
       yield* stream as AsyncIterable<Buffer>;
       // A session that is torn down ends its streams as well; that is not the file's end.
-      if (stream.rstCode !== 0 || this.#http === undefined) throw this.#unreachable();
+      if (stream.rstCode !== 0 || this.#agent === undefined) throw this.#unreachable();
     } catch (error) {
       throw error instanceof VolantError ? error : this.#failure(error as Error, signal);
     } finally {
@@ -314,8 +373,11 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
       const reason = await this.#session().catch((error: unknown) => error);
       const wasAttached = this.#agent !== undefined;
       this.#lastError = reason instanceof VolantError ? reason : this.#unreachable(reason);
-      this.#http = undefined;
+      this.#questions = undefined;
+      this.#streams?.end();
+      this.#streams = undefined;
       this.#agent = undefined;
+      this.#setStatus(undefined);
       this.#data.end();
       if (wasAttached) {
         if (performance.now() - startedAt >= LASTING_SESSION_MS) pauseMs = FIRST_RETRY_MS;
@@ -331,30 +393,31 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   }
 
   #session(): Promise<never> {
-    const { controlPath, streamPath, identity, generation, now, randomNonce, heartbeatMs } = this.#options;
+    const { controlPath, identity, generation, now, randomNonce, heartbeatMs } = this.#options;
     const nonce = randomNonce();
     const quiet = heartbeatMs ?? DEFAULT_HEARTBEAT_MS;
     return runSession(
       {
         controlPath,
-        streamPath,
         identity,
         generation,
         now,
         nonce,
-        liveness: {
-          everyMs: Math.min(PING_EVERY_MS, quiet),
-          silentAfterMs: Math.min(SILENT_AFTER_MS, quiet),
-          endAfterMs: 2 * quiet,
-        },
-        streamLineMs: STREAM_LINE_HEARTBEATS * quiet,
+        beatMs: Math.max(LEAST_BEAT_MS, Math.min(BEAT_MS, quiet / 2)),
+        liveness: { silentAfterMs: Math.min(SILENT_AFTER_MS, quiet), endAfterMs: 2 * quiet },
+        pulse: this.#pulse,
         onSilent: (sinceMs) => this.#tell("silent", sinceMs),
         onAnswer: () => this.#tell("answering"),
         onWaiting: () => {
           this.#state = "waiting";
         },
-        onAttached: (agent, http) => {
-          this.#http = http;
+        onStatus: (sent) => {
+          const status = readGuestStatus(sent);
+          if (status !== undefined) this.#setStatus(status);
+        },
+        onAttached: (agent, questions) => {
+          this.#questions = questions;
+          this.#streams = this.#streamPort(questions);
           this.#agent = agent;
           this.#state = "attached";
           this.#tell("attached", agent);
@@ -363,6 +426,22 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
       },
       this.#closing.signal,
     );
+  }
+
+  #streamPort(questions: Questions): StreamPort {
+    const { streamPath, randomNonce, heartbeatMs, streamIdleMs } = this.#options;
+    return new StreamPort({
+      path: streamPath,
+      randomNonce,
+      greet: (nonce) => this.#ask({ method: "POST", path: "/v1/stream", body: JSON.stringify({ nonce }) }, questions),
+      greetingMs: STREAM_LINE_HEARTBEATS * (heartbeatMs ?? DEFAULT_HEARTBEAT_MS),
+      idleMs: streamIdleMs ?? STREAM_IDLE_MS,
+    });
+  }
+
+  #setStatus(status: GuestStatus | undefined): void {
+    this.#status = status;
+    for (const wake of this.#statusWaiting) wake();
   }
 
   /** Listeners run apart from the link: one that throws is a bug of its own, not the link's end. */
@@ -375,45 +454,32 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     return new VolantError("guest_unreachable", "the guest's agent is not connected", { cause });
   }
 
-  #failure(error: Error | undefined, signal: AbortSignal | undefined): unknown {
-    return signal?.aborted === true ? signal.reason : this.#unreachable(error);
+  #failure(error: unknown, signal: AbortSignal | undefined): unknown {
+    if (signal?.aborted === true) return signal.reason;
+    return error instanceof VolantError ? error : this.#unreachable(error);
+  }
+
+  /** @throws VolantError the agent's refusal, `guest_unreachable`, `exhausted`; the signal's reason */
+  async #ask(question: Question, questions = this.#questions): Promise<JsonObject> {
+    if (questions === undefined) throw this.#unreachable();
+    const { status, body } = await questions.ask(question);
+    if (status >= 200 && status < 300) return body;
+    throw refusal(question, status, body);
   }
 
   /** A request whose answer is read whole. */
-  async #ask(request: GuestRequest): Promise<string> {
+  async #exchange(request: GuestRequest): Promise<string> {
     const { status, stream } = await this.request(request);
     let text: string;
     try {
       text = await readWhole(stream);
     } catch (error) {
-      throw error instanceof VolantError ? error : this.#failure(error as Error, request.signal);
+      throw this.#failure(error, request.signal);
     } finally {
       stream.destroy();
     }
     if (status >= 200 && status < 300) return text;
-    throw refusal(request, status, text);
-  }
-
-  /** A request whose answer is a line of JSON after another. Lines that are not what they should be are left out. */
-  async *#lines<T>(request: GuestRequest, parse: (line: string) => T | undefined): AsyncGenerator<T, void, undefined> {
-    const { status, stream } = await this.request(request);
-    try {
-      if (status !== 200) throw refusal(request, status, "");
-      const reader = new LineReader(MAX_LINE_BYTES);
-      for await (const part of stream as AsyncIterable<Buffer>) {
-        for (const line of reader.feed(part)) {
-          const value = parse(line);
-          if (value !== undefined) yield value;
-        }
-      }
-      // A session that is torn down ends its streams as well; that is not the answer's end.
-      if (stream.rstCode !== 0 || this.#http === undefined) throw this.#unreachable();
-    } catch (error) {
-      if (request.signal?.aborted === true) return;
-      throw error instanceof VolantError ? error : this.#unreachable(error);
-    } finally {
-      stream.destroy();
-    }
+    throw refusal(request, status, parseObject(text));
   }
 }
 
@@ -445,10 +511,12 @@ function closedError(): VolantError {
 }
 
 /** The agent's own words where it gave any. */
-function refusal(request: GuestRequest, status: number, text: string): VolantError {
-  const body = parseObject(text);
-  const message =
-    asMessage(body?.["error"], 1024) ?? `the guest's agent answered ${request.method} ${request.path} with ${status}`;
+function refusal(
+  { method, path }: { readonly method: string; readonly path: string },
+  status: number,
+  body: JsonObject | undefined,
+): VolantError {
+  const message = asMessage(body?.["error"], 1024) ?? `the guest's agent answered ${method} ${path} with ${status}`;
   const code = asText(body?.["code"], 64);
   switch (status) {
     case 400:

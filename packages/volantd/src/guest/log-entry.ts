@@ -1,5 +1,5 @@
-/** Entries of a guest's log (GET /v1/logs), checked. Pure. */
-import { asCount, asObject, asTime, parseObject } from "./untrusted.ts";
+/** Entries of a guest's log (docs/agent-protocol.md, "Log"), checked. Pure. */
+import { asCount, asObject, asTime } from "./untrusted.ts";
 
 /** One line of the workload's (or of the agent's about it). The text is as the workload wrote it, control characters included. */
 export interface GuestLogLine {
@@ -25,8 +25,9 @@ export type GuestLogEntry = GuestLogLine | GuestLogGap;
 /** The agent cuts lines at 8 KiB; invalid bytes become three each. */
 const MAX_LINE_LENGTH = 32 * 1024;
 
-export function parseLogEntry(text: string): GuestLogEntry | undefined {
-  const value = parseObject(text);
+/** The entry that `sent` is; undefined when the guest sent something else. */
+export function readLogEntry(sent: unknown): GuestLogEntry | undefined {
+  const value = asObject(sent);
   const gap = asObject(value?.["gap"]);
   if (gap !== undefined) {
     const from = asCount(gap["from"]);

@@ -7,7 +7,7 @@ import { VolantError } from "@volant/contract";
 import { PassThrough, Readable, type Duplex } from "node:stream";
 import type { GuestPort, GuestPortOptions } from "../engine/guest-session.ts";
 import type { GuestNetworkStatus, GuestStatus } from "../guest/guest-status.ts";
-import type { AgentInfo } from "../guest/handshake.ts";
+import type { AgentInfo } from "../guest/control-lines.ts";
 import type { GuestLogEntry } from "../guest/log-entry.ts";
 import type { BootImage, ImageStore } from "../image/image.ts";
 import { tapNames } from "../model/tap-name.ts";

@@ -11,6 +11,7 @@ import type { Slots } from "../../slots.ts";
 import { RunState } from "../vsock/run-state.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
 import { QmpError } from "./qmp-codec.ts";
+import { orAborted } from "../../or-aborted.ts";
 
 /** How often the kernel is asked about a process whose end nothing else would tell. */
 const POLL_INTERVAL_MS = 1000;
@@ -28,19 +29,6 @@ export interface WatchOptions {
   readonly turns?: Slots;
   /** Called once, when the process has ended; not after {@link Watch.close}. */
   readonly onEnd: (record: ExitRecord) => void;
-}
-
-/** Settles with the promise, or rejects with the signal's reason, whichever comes first; leaves no listener behind. */
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
-  try {
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }
 
 /** From QMP's StatusInfo (QEMU, qapi/run-state.json). */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { ClientHttp2Session } from "node:http2";
 import test from "node:test";
-import { keepAlive } from "./session.ts";
+import { keepAlive } from "./http-session.ts";
 
 /** A session whose answers to pings lie in the socket until they are read. */
 class Session {
