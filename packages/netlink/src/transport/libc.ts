@@ -47,6 +47,10 @@ export interface Libc {
   sendAsync(fd: number, bytes: Buffer, flags: number): Promise<number>;
   receive(fd: number, buffer: Buffer, flags: number, source: Buffer): number;
   receiveAsync(fd: number, buffer: Buffer, flags: number, source: Buffer): Promise<number>;
+  /** recvmmsg(2), in the pool: how many datagrams there were. `headers` is an array of struct mmsghdr; what it points into is the caller's to keep. */
+  receiveManyAsync(fd: number, headers: Buffer, count: number, flags: number): Promise<number>;
+  /** Where a buffer is in memory, for a structure that points to it. */
+  addressOf(buffer: Buffer): bigint;
   /** ioctl(2) with a pointer argument. */
   ioctl(fd: number, request: number, argument: Buffer): number;
   ioctlAsync(fd: number, request: number, argument: Buffer): Promise<number>;
@@ -134,6 +138,7 @@ function load(): Libc {
   const setsockopt = declare("setsockopt", "int", ["int", "int", "int", "void *", "uint32_t"]);
   const send = declare("send", "int64_t", ["int", "void *", "size_t", "int"]);
   const recvfrom = declare("recvfrom", "int64_t", ["int", "void *", "size_t", "int", "void *", "void *"]);
+  const recvmmsg = declare("recvmmsg", "int", ["int", "void *", "unsigned int", "int", "void *"]);
   // Variadic in C. On every Linux ABI that koffi supports, integers and pointers go the same way either way.
   const ioctl = declare("ioctl", "int", ["int", "unsigned long", "void *"]);
   const ioctlNumber = declare("ioctl", "int", ["int", "unsigned long", "uintptr_t"]);
@@ -210,6 +215,8 @@ function load(): Libc {
       now(recvfrom, fd, buffer, buffer.length, flags, source, lengthCell(source.length)),
     receiveAsync: (fd, buffer, flags, source) =>
       pool.run(recvfrom, fd, buffer, buffer.length, flags, source, lengthCell(source.length)),
+    receiveManyAsync: (fd, headers, count, flags) => pool.run(recvmmsg, fd, headers, count, flags, null),
+    addressOf: (buffer) => BigInt(koffi.address(buffer)),
     ioctl: (fd, request, argument) => now(ioctl, fd, request, argument),
     ioctlAsync: (fd, request, argument) => pool.run(ioctl, fd, request, argument),
     ioctlNumberAsync: (fd, request, argument) => pool.run(ioctlNumber, fd, request, argument),

@@ -25,7 +25,9 @@ import {
 } from "../codec/message.ts";
 import type { MessageWriter } from "../codec/writer.ts";
 import { errnoError, invalidArgument, NetlinkError } from "../errors.ts";
+import { DatagramBatch } from "./datagram-batch.ts";
 import { type Libc, libc } from "./libc.ts";
+import { checkSource } from "./source.ts";
 
 const AF_NETLINK = 16;
 /** SOCK_RAW | SOCK_CLOEXEC. */
@@ -48,6 +50,8 @@ const ENOBUFS = 105;
 
 /** The kernel fills at most 32 KiB of a dump at a time when the reader's buffer allows it. */
 const INITIAL_BUFFER_BYTES = 32 * 1024;
+/** A host with a thousand links dumps them in some forty parts. */
+const PARTS_AT_ONCE = 12;
 /** A single answer beyond this is refused: the largest real ones (links with many virtual functions) stay below. */
 const MAX_BUFFER_BYTES = 4 * 1024 * 1024;
 /** Their acknowledgements, under 1 KiB of the kernel's accounting each, fit into the smallest usual receive buffer. */
@@ -90,11 +94,6 @@ export function openNetlinkSocket(c: Libc, protocol: number): number {
   return fd;
 }
 
-/** One received datagram's length, or -errno. A datagram that some other process sent gives 0 bytes. */
-export function checkSource(length: number, source: Buffer): number {
-  return length > 0 && source.readUInt32LE(4) !== 0 ? 0 : length;
-}
-
 /** Reads a datagram if there is one: its length, 0 for one that is not the kernel's, or -errno. Never waits. */
 export function receiveNow(c: Libc, fd: number, buffer: Buffer): number {
   const source = Buffer.alloc(ADDRESS_BYTES);
@@ -105,6 +104,8 @@ export class RequestSocket {
   readonly #libc: Libc;
   #fd = -1;
   #buffer = Buffer.alloc(0);
+  /** For dumps; absent where this machine does without. */
+  #parts: DatagramBatch | undefined;
   #sequence = 0;
   #tail: Promise<unknown> = Promise.resolve();
   #closed = false;
@@ -255,11 +256,26 @@ export class RequestSocket {
     mayWait: boolean,
   ): Promise<void> {
     for (;;) {
-      const datagram = await this.#receive(request, mayWait);
-      for (const message of decodeMessages(datagram)) {
-        if (message.sequence !== this.#sequence || message.type === NLMSG_NOOP) continue;
-        if (message.type === NLMSG_OVERRUN) throw errnoError(ENOBUFS, request.operation, request.object);
-        if (isLast(message)) return;
+      for (const datagram of mayWait ? await this.#receiveParts(request) : [await this.#receive(request, false)]) {
+        for (const message of decodeMessages(datagram)) {
+          if (message.sequence !== this.#sequence || message.type === NLMSG_NOOP) continue;
+          if (message.type === NLMSG_OVERRUN) throw errnoError(ENOBUFS, request.operation, request.object);
+          if (isLast(message)) return;
+        }
+      }
+    }
+  }
+
+  /** Parts of a dump, at least one. */
+  async #receiveParts(request: RequestContext): Promise<readonly Buffer[]> {
+    if (!DatagramBatch.isPossible) return [await this.#receive(request, true)];
+    for (;;) {
+      this.#parts ??= new DatagramBatch(this.#libc, PARTS_AT_ONCE, this.#buffer.length);
+      const received = await this.#parts.receive(this.#fd, MSG_DONTWAIT | MSG_TRUNC);
+      if (typeof received === "number") await this.#nothingCame(received, request);
+      else {
+        const parts = received.map((part) => (typeof part === "number" ? this.#tooLong(part, request) : part));
+        if (parts.length > 0) return parts;
       }
     }
   }
@@ -273,16 +289,25 @@ export class RequestSocket {
         length = await c.receiveAsync(this.#fd, this.#buffer, MSG_DONTWAIT | MSG_TRUNC, source);
         length = checkSource(length, source);
       } else length = receiveNow(c, this.#fd, this.#buffer);
-      if (length > this.#buffer.length) {
-        if (length > MAX_BUFFER_BYTES) throw errnoError(EMSGSIZE, request.operation, request.object);
-        this.#buffer = Buffer.alloc(length * 2);
-        throw new LostAnswer(EMSGSIZE, request);
-      }
+      if (length > this.#buffer.length) this.#tooLong(length, request);
       if (length > 0) return this.#buffer.subarray(0, length);
-      if (length === -EAGAIN) await this.#readable();
-      else if (length === -ENOBUFS) throw new LostAnswer(ENOBUFS, request);
-      else if (length < 0 && length !== -EINTR) throw errnoError(-length, request.operation, request.object);
+      if (length < 0) await this.#nothingCame(length, request);
     }
+  }
+
+  /** Makes room for the next attempt. */
+  #tooLong(length: number, request: RequestContext): never {
+    if (length > MAX_BUFFER_BYTES) throw errnoError(EMSGSIZE, request.operation, request.object);
+    this.#buffer = Buffer.alloc(length * 2);
+    this.#parts = undefined;
+    throw new LostAnswer(EMSGSIZE, request);
+  }
+
+  /** @param result -errno of a receiving; waits where that was only for want of anything */
+  async #nothingCame(result: number, request: RequestContext): Promise<void> {
+    if (result === -EAGAIN) await this.#readable();
+    else if (result === -ENOBUFS) throw new LostAnswer(ENOBUFS, request);
+    else if (result !== -EINTR) throw errnoError(-result, request.operation, request.object);
   }
 
   #readable(): Promise<void> {

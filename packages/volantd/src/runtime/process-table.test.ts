@@ -65,52 +65,54 @@ test(
   },
 );
 
-test("a stranger is one that was none of ours in two whole scans, of one start time; whoever is started is none", () => {
-  const known = new KnownProcesses();
-  known.wholeScan(new Map([[5, 1n]]));
-  assert.equal(known.isStranger(5), false, "it may be about to become a program of ours");
-  known.wholeScan(
-    new Map([
-      [5, 2n],
-      [6, 1n],
-    ]),
-  );
-  assert.equal(known.isStranger(5), false, "another process has its pid");
-  known.wholeScan(
-    new Map([
-      [5, 2n],
-      [6, 1n],
-    ]),
-  );
-  assert.deepEqual([known.isStranger(5), known.isStranger(6)], [true, true]);
-  known.started(5);
-  assert.deepEqual([known.isStranger(5), known.isStranger(6)], [false, true]);
-  known.wholeScan(new Map([[5, 2n]]));
-  assert.deepEqual([known.isStranger(5), known.isStranger(6)], [false, false]);
-});
-
 test(
-  "strangers are looked at by whole scans alone, and all others by each",
+  "after two whole scans others look at what is known alone: at what was found and at what this program has started",
   { skip: process.platform !== "linux" },
   async () => {
     const known = new KnownProcesses();
-    // It waits for a line.
-    const child = spawn("sh", ["-c", "read line", "volant:abcdef01:1:2"]);
+    const start = () => spawn("sh", ["-c", "read line", "volant:abcdef01:1:2"]);
+    const scan = { installation: "abcdef01", programs: ["sh"], uidOf: () => 0 };
+    const pids = async (isWhole: boolean) => (await scanProcesses({ ...scan, isWhole }, known)).map((one) => one.pid);
+    // They wait for a line.
+    const children = [start()];
     try {
-      const { pid = 0 } = child;
-      const scan = { installation: "abcdef01", programs: ["sh"], uidOf: () => 0 };
-      const pids = async (isWhole: boolean) => (await scanProcesses({ ...scan, isWhole }, known)).map((one) => one.pid);
-      const elsewhere = { ...scan, programs: ["none-of-these"] };
-      assert.deepEqual(await pids(false), [pid]);
-      for (let round = 0; round < 2; round += 1) assert.deepEqual(await scanProcesses(elsewhere, known), []);
-      assert.deepEqual(await pids(false), []);
-      known.started(pid);
-      assert.deepEqual(await pids(false), [pid]);
-      for (let round = 0; round < 2; round += 1) assert.deepEqual(await scanProcesses(elsewhere, known), []);
-      assert.deepEqual(await pids(true), [pid]);
-      assert.deepEqual(await pids(false), [pid]);
+      assert.deepEqual(await pids(true), [children[0]?.pid]);
+      children.push(start());
+      const both = children.map(({ pid }) => pid);
+      assert.deepEqual(await pids(false), both, "one whole scan is not enough");
+      await pids(true);
+      assert.deepEqual(await pids(false), both);
+      children.push(start());
+      const third = children[2]?.pid ?? 0;
+      assert.deepEqual(await pids(false), both, "nobody has said that there is a third");
+      known.started(third);
+      assert.deepEqual(await pids(false), [...both, third]);
     } finally {
-      child.kill("SIGKILL");
+      for (const child of children) child.kill("SIGKILL");
     }
+  },
+);
+
+test(
+  "a process that was started and is not ours yet is looked at until it is, or is gone",
+  { skip: process.platform !== "linux" },
+  async () => {
+    const known = new KnownProcesses();
+    const scan = { installation: "abcdef01", programs: ["sh"], uidOf: () => 0 };
+    const elsewhere = { ...scan, programs: ["none-of-these"] };
+    for (let round = 0; round < 2; round += 1) await scanProcesses(scan, known);
+    const child = spawn("sh", ["-c", "read line", "volant:abcdef01:1:2"]);
+    const { pid = 0 } = child;
+    known.started(pid);
+    assert.deepEqual(await scanProcesses({ ...elsewhere, isWhole: false }, known), []);
+    assert.deepEqual(
+      (await scanProcesses({ ...scan, isWhole: false }, known)).map((one) => one.pid),
+      [pid],
+    );
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await ended;
+    assert.deepEqual(await scanProcesses({ ...scan, isWhole: false }, known), []);
+    assert.deepEqual(known.candidates, []);
   },
 );

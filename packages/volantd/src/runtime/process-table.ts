@@ -74,7 +74,7 @@ export interface ProcessScan {
   uidOf(vmId: number): number;
   /** Whether a process that an earlier scan found is known to live, without a look at it: reading a thousand takes tens of milliseconds. */
   isKnownToLive?(process: HypervisorProcess): boolean;
-  /** Looks at all processes; otherwise at those that {@link KnownProcesses} does not take for strangers. Default: it does. */
+  /** Looks at all processes; otherwise at those that {@link KnownProcesses} names, once it does. Default: it does. */
   readonly isWhole?: boolean;
 }
 
@@ -83,32 +83,38 @@ export interface MarkedProcess extends HypervisorProcess {
   readonly role: "hypervisor" | "vsock_backend";
 }
 
+/** Whole scans after which no process of ours can be unknown that this program has not started: what execs a program of ours does so within milliseconds of its start. */
+const WHOLE_SCANS = 2;
+
 /**
- * What earlier scans found: a process that is still the same need not be asked for its arguments again, nor one that is otherwise known to live for anything.
- * And those that are none of ours are looked at by whole scans only.
+ * What earlier scans found: a process that is still the same need not be asked for its arguments again, nor one that is otherwise known to live for anything. And
+ * a scan that is not whole looks at these alone: listing the processes of a host with a thousand guests takes longer than all else that it does.
  */
 export class KnownProcesses {
   readonly ours = new Map<number, MarkedProcess>();
-  /** Were none of ours in two whole scans, of one start time: what execs a program of ours does so within milliseconds of its start. */
-  #strangers: ReadonlySet<number> = new Set();
-  #onceStrange = new Map<number, bigint>();
+  /** Have been started by this program, and were not seen to be ours yet. */
+  readonly #fresh = new Set<number>();
+  #wholeScans = 0;
 
-  isStranger(pid: number): boolean {
-    return this.#strangers.has(pid);
-  }
-
-  /** A process of ours has been started, which may have a stranger's pid. */
+  /** A process of ours has been started. */
   started(pid: number): void {
-    this.#onceStrange.delete(pid);
-    if (!this.#strangers.has(pid)) return;
-    this.#strangers = new Set([...this.#strangers].filter((other) => other !== pid));
+    this.#fresh.add(pid);
   }
 
-  /** A whole scan is over. @param seen the start times of all that are none of ours, by pid */
-  wholeScan(seen: ReadonlyMap<number, bigint>): void {
-    const known = this.#onceStrange;
-    this.#strangers = new Set([...seen].flatMap(([pid, ticks]) => (known.get(pid) === ticks ? [pid] : [])));
-    this.#onceStrange = new Map(seen);
+  /** Those to look at where not all are; undefined while there may be others. */
+  get candidates(): readonly number[] | undefined {
+    return this.#wholeScans < WHOLE_SCANS ? undefined : [...this.ours.keys(), ...this.#fresh];
+  }
+
+  /** A scan is over. @param gone no process has these pids */
+  scanned(found: readonly MarkedProcess[], gone: readonly number[], isWhole: boolean): void {
+    if (isWhole) this.#wholeScans += 1;
+    this.ours.clear();
+    for (const process of found) {
+      this.ours.set(process.pid, process);
+      this.#fresh.delete(process.pid);
+    }
+    for (const pid of gone) this.#fresh.delete(pid);
   }
 }
 
@@ -121,35 +127,32 @@ export class KnownProcesses {
 export async function scanProcesses(scan: ProcessScan, known = new KnownProcesses()): Promise<MarkedProcess[]> {
   const { isWhole = true } = scan;
   const programs = new Set(scan.programs.map((name) => name.slice(0, COMM_BYTES)));
-  const strangers = new Map<number, bigint>();
   const found: MarkedProcess[] = [];
+  const gone: number[] = [];
   let count = 0;
-  // Off Linux no hypervisor is started, and there is no such folder to find one in.
-  const entries = process.platform === "linux" ? readdirSync("/proc") : [];
-  for (const entry of entries) {
-    if (!/^[1-9]\d*$/.test(entry)) continue;
-    count += 1;
-    if (count % BATCH === 0) await nextTurn();
-    const pid = Number(entry);
-    if (!isWhole && known.isStranger(pid)) continue;
+  for (const pid of (isWhole ? undefined : known.candidates) ?? allPids()) {
     const before = known.ours.get(pid);
     if (before !== undefined && scan.isKnownToLive?.(before) === true) {
       found.push(before);
       continue;
     }
+    count += 1;
+    if (count % BATCH === 0) await nextTurn();
     const stat = processStat(pid);
-    if (stat === undefined) continue;
-    if (!programs.has(stat.comm) || !isAlive(stat)) {
-      strangers.set(pid, stat.startTicks);
-      continue;
+    if (stat === undefined || !isAlive(stat)) gone.push(pid);
+    else if (programs.has(stat.comm)) {
+      const process = before?.startTicks === stat.startTicks ? before : identify(scan, pid, stat.startTicks);
+      if (process !== undefined) found.push(process);
     }
-    const process = before?.startTicks === stat.startTicks ? before : identify(scan, pid, stat.startTicks);
-    if (process !== undefined) found.push(process);
   }
-  known.ours.clear();
-  for (const process of found) known.ours.set(process.pid, process);
-  if (isWhole) known.wholeScan(strangers);
+  known.scanned(found, gone, isWhole);
   return found;
+}
+
+/** Off Linux no hypervisor is started, and there is no such folder to find one in. */
+function allPids(): number[] {
+  const entries = process.platform === "linux" ? readdirSync("/proc") : [];
+  return entries.filter((entry) => /^[1-9]\d*$/.test(entry)).map(Number);
 }
 
 function identify(scan: ProcessScan, pid: number, startTicks: bigint): MarkedProcess | undefined {
