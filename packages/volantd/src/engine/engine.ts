@@ -75,7 +75,7 @@ const PASSES_AT_ONCE = 50;
  * How long the loop pauses between looks, as a multiple of the processor time that passed on its thread during the last one; and at most. A look that mostly waited,
  * for a lock of the kernel's that a deletion of many links holds, has kept nobody from his work.
  */
-const LOOK_PAUSE = 2;
+const LOOK_PAUSE = 4;
 const LONGEST_LOOK_PAUSE_MS = 250;
 /** How long a closing engine lets steps that are under way finish. */
 const CLOSE_GRACE_MS = 5000;

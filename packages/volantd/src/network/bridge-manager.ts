@@ -89,6 +89,8 @@ export class BridgeManager implements NetworkManager {
   readonly #making = new Set<string>();
   /** One restoring at a time: another one at work would refuse. */
   #restoring: Promise<unknown> = Promise.resolve();
+  /** As the last look showed them, by address. */
+  #neighboursSeen: ReadonlyMap<string, BridgeNeighbour> = new Map();
   #deletes: PendingDelete[] = [];
   #deleting = false;
 
@@ -216,10 +218,16 @@ export class BridgeManager implements NetworkManager {
 
   async #neighbours(bridge: number): Promise<BridgeNeighbour[]> {
     const entries = await this.#netlink.neighbours.list({ link: bridge, family: "inet" });
-    return entries.flatMap(({ address, mac, state }) => {
-      const number = parseAddress(address);
-      return state !== "permanent" || number === undefined || mac === undefined ? [] : [{ address: number, mac }];
-    });
+    const seen = new Map<string, BridgeNeighbour>();
+    for (const { address, mac, state } of entries) {
+      if (state !== "permanent" || mac === undefined) continue;
+      // Most are as the last look showed them.
+      const before = this.#neighboursSeen.get(address);
+      const number = before?.mac === mac ? before.address : parseAddress(address);
+      if (number !== undefined) seen.set(address, before?.mac === mac ? before : { address: number, mac });
+    }
+    this.#neighboursSeen = seen;
+    return [...seen.values()];
   }
 
   async bringBridgeUp(): Promise<void> {

@@ -116,3 +116,29 @@ test(
     assert.deepEqual(known.candidates, []);
   },
 );
+
+test(
+  "what one scan finds while another is under way is not forgotten when that one ends",
+  { skip: process.platform !== "linux" },
+  async () => {
+    const known = new KnownProcesses();
+    const scan = { installation: "abcdef01", programs: ["sh"], uidOf: () => 0, readsATurn: 1 };
+    for (let round = 0; round < 2; round += 1) await scanProcesses(scan, known);
+    const slow = scanProcesses(scan, known);
+    // It has listed the host's processes by then.
+    await new Promise(setImmediate);
+    const child = spawn("sh", ["-c", "read line", "volant:abcdef01:1:2"]);
+    try {
+      known.started(child.pid ?? 0);
+      const quick = scanProcesses({ ...scan, isWhole: false }, known);
+      await Promise.all([slow, quick]);
+      const again = await scanProcesses({ ...scan, isWhole: false }, known);
+      assert.deepEqual(
+        again.map(({ pid }) => pid),
+        [child.pid],
+      );
+    } finally {
+      child.kill("SIGKILL");
+    }
+  },
+);

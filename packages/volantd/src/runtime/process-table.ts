@@ -7,7 +7,7 @@ import type { HypervisorProcess } from "./runtime.ts";
 /** Linux keeps at most that many bytes of a program's name (TASK_COMM_LEN, less the NUL). */
 const COMM_BYTES = 15;
 /** Reads of /proc take microseconds each and never block: so many are done before others get their turn. */
-const BATCH = 100;
+const READS_A_TURN = 100;
 
 /**
  * The process ended between being listed and being read. Nothing else may pass for that: whoever can't read /proc for want of a file descriptor would take
@@ -76,6 +76,8 @@ export interface ProcessScan {
   isKnownToLive?(process: HypervisorProcess): boolean;
   /** Looks at all processes; otherwise at those that {@link KnownProcesses} names, once it does. Default: it does. */
   readonly isWhole?: boolean;
+  /** How many processes are read before others get their turn. Default: 100. */
+  readonly readsATurn?: number;
 }
 
 /** What a marked process is: a hypervisor, or what serves the vsock device of one. */
@@ -95,6 +97,7 @@ export class KnownProcesses {
   /** Have been started by this program, and were not seen to be ours yet. */
   readonly #fresh = new Set<number>();
   #wholeScans = 0;
+  #tail: Promise<unknown> = Promise.resolve();
 
   /** A process of ours has been started. */
   started(pid: number): void {
@@ -104,6 +107,13 @@ export class KnownProcesses {
   /** Those to look at where not all are; undefined while there may be others. */
   get candidates(): readonly number[] | undefined {
     return this.#wholeScans < WHOLE_SCANS ? undefined : [...this.ours.keys(), ...this.#fresh];
+  }
+
+  /** Scans that share what is known come one after another: what one has found would be lost to the other. */
+  alone<T>(scan: () => Promise<T>): Promise<T> {
+    const run = this.#tail.then(scan);
+    this.#tail = run.catch(() => undefined);
+    return run;
   }
 
   /** A scan is over. @param gone no process has these pids */
@@ -124,8 +134,12 @@ export class KnownProcesses {
  *
  * @param known kept by the caller from one scan to the next, and brought up to date here
  */
-export async function scanProcesses(scan: ProcessScan, known = new KnownProcesses()): Promise<MarkedProcess[]> {
-  const { isWhole = true } = scan;
+export function scanProcesses(scan: ProcessScan, known = new KnownProcesses()): Promise<MarkedProcess[]> {
+  return known.alone(() => scanAlone(scan, known));
+}
+
+async function scanAlone(scan: ProcessScan, known: KnownProcesses): Promise<MarkedProcess[]> {
+  const { isWhole = true, readsATurn = READS_A_TURN } = scan;
   const programs = new Set(scan.programs.map((name) => name.slice(0, COMM_BYTES)));
   const found: MarkedProcess[] = [];
   const gone: number[] = [];
@@ -137,7 +151,7 @@ export async function scanProcesses(scan: ProcessScan, known = new KnownProcesse
       continue;
     }
     count += 1;
-    if (count % BATCH === 0) await nextTurn();
+    if (count % readsATurn === 0) await nextTurn();
     const stat = processStat(pid);
     if (stat === undefined || !isAlive(stat)) gone.push(pid);
     else if (programs.has(stat.comm)) {

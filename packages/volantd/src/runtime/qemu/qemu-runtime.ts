@@ -221,7 +221,7 @@ export class QemuRuntime implements Runtime {
   }
 
   async listFolders(): Promise<readonly number[]> {
-    return await listVmFolders(this.#runtimeDir);
+    return listVmFolders(this.#runtimeDir);
   }
 
   async launch(spec: LaunchSpec, signal: AbortSignal): Promise<HypervisorProcess> {
