@@ -41,18 +41,21 @@ export interface SpawnCalls {
   ): Promise<number>;
 }
 
-/** A NULL-ended array of C strings, and the bytes that it points into. */
+/** A NULL-ended array of C strings, and the bytes that it points into. A hypervisor has some seventy arguments: they are made bytes together. */
 function stringTable(calls: SpawnCalls, strings: readonly string[]): { table: Buffer; bytes: Buffer } {
-  const parts = strings.map((text) => Buffer.from(`${text}\0`));
-  const bytes = Buffer.alloc(parts.reduce((sum, { length }) => sum + length, 1));
+  const bytes = Buffer.from(`${strings.join("\0")}\0`);
   const table = Buffer.alloc((strings.length + 1) * 8);
-  const base = calls.addressOf(bytes);
+  // Addresses of user space have 56 bits at most, and those that are in use 48: a number holds them.
+  const base = Number(calls.addressOf(bytes));
   let at = 0;
-  for (const [index, part] of parts.entries()) {
-    part.copy(bytes, at);
-    table.writeBigUInt64LE(base + BigInt(at), index * 8);
-    at += part.length;
+  for (let index = 0; index < strings.length; index += 1) {
+    const address = base + at;
+    table.writeUInt32LE(address % 0x1_0000_0000, index * 8);
+    table.writeUInt32LE(Math.floor(address / 0x1_0000_0000), index * 8 + 4);
+    at = bytes.indexOf(0, at) + 1;
   }
+  // One would make two of a string, and move all that follow it.
+  if (strings.length > 0 && at !== bytes.length) throw new RangeError("a string for a program holds a zero byte");
   return { table, bytes };
 }
 

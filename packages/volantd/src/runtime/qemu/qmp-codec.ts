@@ -54,9 +54,11 @@ export function parseQmpLine(line: string): QmpMessage {
   throw new QmpError("the hypervisor's control socket sent an object of no known kind");
 }
 
+const NOTHING = Buffer.alloc(0);
+
 /** Cuts a byte stream into lines and reads each. */
 export class QmpDecoder {
-  #rest: Buffer = Buffer.alloc(0);
+  #rest: Buffer = NOTHING;
 
   /**
    * The messages that `chunk` completes.
@@ -74,7 +76,7 @@ export class QmpDecoder {
     }
     if (bytes.length > MAX_LINE_BYTES) throw new QmpError("the hypervisor's control socket sent too long a line");
     // A copy, so that a short rest does not hold on to a large chunk.
-    this.#rest = Buffer.from(bytes);
+    this.#rest = bytes.length === 0 ? NOTHING : Buffer.from(bytes);
     return messages;
   }
 }
