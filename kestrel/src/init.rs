@@ -3,13 +3,17 @@
 use crate::boot::cmdline::CommandLine;
 use crate::boot::{modules, mounts};
 use crate::console;
-use crate::link::control::{Endpoint, Resumed, converse};
-use crate::link::http::Service;
+use crate::error::AgentError;
+use crate::link::answer::Answer;
+use crate::link::control::{Endpoint, converse};
 use crate::link::port::{self, Port};
-use crate::link::protocol::{AgentInfo, Hello, PROTOCOL};
+use crate::link::protocol::{AgentInfo, Ask, Hello, PROTOCOL};
+use crate::link::service::Service;
+use crate::link::stream::Resumed;
 use crate::link::vsock;
 use crate::power;
 use crate::state::{State, now_ms};
+use crate::status::Status;
 use crate::uevent;
 use crate::workload::supervisor::{Command, EndMode, Supervisor};
 use rustix::fs::{Mode, OFlags};
@@ -194,14 +198,10 @@ async fn call_home(link: Rc<Link>) {
 
 impl Endpoint for Link {
     type Stream = Port;
+    type Change = Status;
 
     fn agent(&self) -> &AgentInfo {
         &self.agent
-    }
-
-    async fn open_stream(&self) -> io::Result<Port> {
-        let node = uevent::appears(&self.changes, || port::find(port::STREAM)).await;
-        Port::open(&node)
     }
 
     fn greeted(&self, hello: &Hello) {
@@ -223,6 +223,23 @@ impl Endpoint for Link {
             Ok(()) => console::say(&format!("the clock was set to {}", crate::wall_time::format(unix_ms))),
             Err(cause) => console::say(&format!("setting the clock: {cause}")),
         }
+    }
+
+    fn status(&self) -> String {
+        self.service.state.report()
+    }
+
+    fn watch_status(&self) -> watch::Receiver<Status> {
+        self.service.state.watch_status()
+    }
+
+    async fn answer(&self, question: Ask) -> Answer {
+        self.service.answer(question).await
+    }
+
+    async fn open_stream(&self) -> Result<Port, AgentError> {
+        let node = uevent::appears(&self.changes, || port::find(port::STREAM)).await;
+        Port::open(&node).map_err(|cause| AgentError::new(503, "stream_port", format!("the stream port can't be opened: {cause}")))
     }
 
     async fn serve(&self, mut stream: Resumed<Port>) {

@@ -1,5 +1,6 @@
 //! What the workload wrote, line by line, in bounded memory. Old lines make room for new ones; readers are told of the gap.
 
+use crate::error::cut;
 use serde::Serialize;
 use std::collections::VecDeque;
 
@@ -55,8 +56,10 @@ impl LogRing {
         Self { lines: VecDeque::new(), bytes: 0, limit, next_seq: 1 }
     }
 
-    /// Appends a line and drops the oldest ones while the limit is exceeded. Returns the line's number.
-    pub fn push(&mut self, stream: Stream, line: String, truncated: bool, timestamp: String) -> u64 {
+    /// Appends a line and drops the oldest ones while the limit is exceeded. Returns the line's number. A line that has grown too long by what stands for
+    /// invalid bytes, or a long remark, is cut here.
+    pub fn push(&mut self, stream: Stream, mut line: String, truncated: bool, timestamp: String) -> u64 {
+        let truncated = cut(&mut line, LONGEST_LINE) || truncated;
         let seq = self.next_seq;
         self.next_seq += 1;
         self.bytes += line.len() + LINE_OVERHEAD;
@@ -172,6 +175,14 @@ mod tests {
         assert_eq!(slice.lines.last().expect("lines").seq, 1000);
         assert!(slice.lines.len() < 20);
         assert_eq!(ring.after(first - 1, usize::MAX).gap, None);
+    }
+
+    #[test]
+    fn a_line_is_cut_whoever_says_it() {
+        let mut ring = LogRing::new(RING_BYTES);
+        ring.push(Stream::Agent, "\u{fffd}".repeat(LONGEST_LINE), false, String::new());
+        let slice = ring.after(0, 1);
+        assert!(slice.lines[0].truncated && (LONGEST_LINE - 2..=LONGEST_LINE).contains(&slice.lines[0].line.len()));
     }
 
     #[test]

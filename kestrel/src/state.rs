@@ -56,13 +56,13 @@ impl State {
     }
 
     /// The status as one line of JSON, without its end.
-    pub fn report(&self) -> Vec<u8> {
+    pub fn report(&self) -> String {
         let status = self.status();
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let uptime_ms =
             read("/proc/uptime").split(' ').next().and_then(|seconds| seconds.parse::<f64>().ok()).map_or(0, |s| (s * 1000.0) as u64);
         let memory = Memory::parse(&read("/proc/meminfo"), &read("/proc/self/status"));
-        serde_json::to_vec(&Report { status: &status, boot_id: &self.boot_id, uptime_ms, memory }).unwrap_or_default()
+        serde_json::to_string(&Report { status: &status, boot_id: &self.boot_id, uptime_ms, memory }).unwrap_or_default()
     }
 
     /// Records a line of output and wakes those who follow.

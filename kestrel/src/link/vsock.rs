@@ -4,8 +4,8 @@
 //! which the kernel writes and no program of the guest can have (vsock(7)), and must show the session's nonce, which the host gave
 //! over the control port. The host sees the nonce first, so that nobody else can pass for the agent.
 
-use super::control::synchronise;
-use super::http::Service;
+use super::service::Service;
+use super::stream::synchronise;
 use crate::{console, readiness};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

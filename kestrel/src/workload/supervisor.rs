@@ -7,7 +7,7 @@ use super::{probe, process};
 use crate::boot::cmdline::CommandLine;
 use crate::config::{GuestConfig, NetworkMode};
 use crate::dhcp::client::Progress;
-use crate::error::AgentError;
+use crate::error::{AgentError, LONGEST_MESSAGE, cut};
 use crate::health::Target;
 use crate::log_ring::{LineSplitter, Stream};
 use crate::net::{apply, etc};
@@ -324,7 +324,8 @@ impl Supervisor {
                 });
             }
             Err(cause) => {
-                let program = config.workload.as_ref().and_then(|workload| workload.entrypoint.first()).cloned().unwrap_or_default();
+                let mut program = config.workload.as_ref().and_then(|workload| workload.entrypoint.first()).cloned().unwrap_or_default();
+                cut(&mut program, LONGEST_MESSAGE);
                 let reason = format!("{program} could not be started: {cause}");
                 self.state.remark(&reason);
                 let restart_in_ms = self.schedule_restart(Duration::ZERO, false);

@@ -197,15 +197,14 @@ impl Guest {
         }
     }
 
-    /// The lines of the log after a number, as `GET /v1/logs` sends them, and the number of the last.
-    pub fn log_after(&self, after: u64) -> (u64, Vec<u8>) {
+    /// The lines of the log after a number, as `GET /v1/logs` has them: none, or the one that there is.
+    pub fn log_after(&self, after: u64) -> String {
         match &self.told.borrow().printed {
             // A number beyond the last line's counts as 0 (docs/agent-protocol.md, "Log").
             Some(Printed { line, timestamp }) if after != 1 => {
-                let entry = json!({ "seq": 1, "stream": "stdout", "line": line, "timestamp": timestamp });
-                (1, format!("{entry}\n").into_bytes())
+                json!({ "seq": 1, "stream": "stdout", "line": line, "timestamp": timestamp }).to_string()
             }
-            _ => (after, Vec::new()),
+            _ => String::new(),
         }
     }
 }
