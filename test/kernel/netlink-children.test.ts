@@ -129,6 +129,13 @@ test("a child that still runs has no end yet", limit, async () => {
   assert.deepEqual(await ended, { signal: "SIGTERM" });
 });
 
+test("an argument with a zero byte starts nothing, and does not become two", limit, async () => {
+  const before = openFiles();
+  const start = startChild({ path: "/bin/echo", args: ["echo", "one\0two"], env: {}, files: [], workingDirectory: "/" });
+  await assert.rejects(start, /zero byte/);
+  assert.deepEqual(openFiles(), before);
+});
+
 test("a program that is not there, or can't be run, is an error and no child", limit, async () => {
   const start = { args: ["x"], env: {}, files: [] };
   await assert.rejects(startChild({ ...start, path: join(folder, "absent") }), code("ENOENT"));

@@ -30,10 +30,10 @@ const DEFAULT_HEARTBEAT_MS = 5000;
 /** Of these an agent gets so many for its line on the stream port: that of a guest which hardly gets any processor comes late, too. */
 const STREAM_LINE_HEARTBEATS = 6;
 /** With the pause between turns of the pulse at most 1.85 s until a silence is told: within two seconds, and two beats may be late under emulation on a busy host. */
-const BEAT_MS = 600;
+const BEAT_MS = 750;
 /** An agent refuses to beat more often (docs/agent-protocol.md). */
 const LEAST_BEAT_MS = 100;
-const SILENT_AFTER_MS = 1700;
+const SILENT_AFTER_MS = 1750;
 /** A connection of HTTP/2 costs 50 KiB and more, beginning one a millisecond or two. */
 const STREAM_IDLE_MS = 30_000;
 /** Bodies of answers that are read whole. */
