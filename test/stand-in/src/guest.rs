@@ -2,7 +2,6 @@
 
 use crate::console::Console;
 use crate::faults::Faults;
-use crate::host;
 use crate::hypervisor::{Cause, Hypervisor};
 use kestrel::config::GuestConfig;
 use kestrel::error::AgentError;
@@ -152,7 +151,6 @@ impl Guest {
         told.printed.get_or_insert_with(|| Printed { line: "the stand-in's workload runs", timestamp: wall_time::format(now_ms()) });
         drop(told);
         self.changed();
-        host::release_code();
         Ok(true)
     }
 

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
 
 /// A kernel's first sector and its set-up header (Linux, Documentation/arch/x86/boot.rst).
 const SETUP_SECTORS_AT: usize = 0x1f1;
@@ -18,20 +17,13 @@ pub fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
-/// A copy of a descriptor, closed on exec.
-fn duplicate(fd: RawFd) -> io::Result<File> {
-    // SAFETY: F_DUPFD_CLOEXEC touches no memory, and what it returns belongs to nobody else.
-    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor was opened a line above, and nothing else owns it.
-    Ok(unsafe { File::from_raw_fd(copy) })
-}
-
 /// Whether a descriptor is a socket.
 pub fn is_socket(fd: RawFd) -> bool {
-    duplicate(fd).and_then(|file| file.metadata()).is_ok_and(|found| found.file_type().is_socket())
+    // SAFETY: fstat writes one `struct stat`, which consists of integers, for which zero is a value.
+    unsafe {
+        let mut found: libc::stat = std::mem::zeroed();
+        libc::fstat(fd, &raw mut found) == 0 && found.st_mode & libc::S_IFMT == libc::S_IFSOCK
+    }
 }
 
 /// Whether a descriptor is a tap: one that the kernel tells the interface of (Linux, Documentation/networking/tuntap.rst).
@@ -69,7 +61,7 @@ pub fn check_kernel(path: &str) -> Result<(), String> {
     let unreadable = |cause: &dyn std::fmt::Display| format!("could not open kernel file '{path}': {cause}");
     let mut file = File::open(path).map_err(|cause| unreadable(&cause))?;
     let bytes = file.metadata().map_err(|cause| unreadable(&cause))?.len();
-    let mut header = Vec::new();
+    let mut header = Vec::with_capacity(SECTOR as usize);
     file.by_ref().take(SECTOR).read_to_end(&mut header).map_err(|cause| unreadable(&cause))?;
     if header.is_empty() {
         return Err(unreadable(&"it is empty"));
@@ -97,21 +89,4 @@ pub fn check_memory(bytes: u64) -> Result<(), String> {
     // SAFETY: exactly what was mapped above, which nothing refers to.
     unsafe { libc::munmap(memory, length.max(1)) };
     Ok(())
-}
-
-unsafe extern "C" {
-    /// Where the program's read-only part begins, and where its code ends (end(3); the first is the linker's).
-    static __executable_start: u8;
-    static etext: u8;
-}
-
-/// Lets go of the code that has run so far: most of it is for the start, and counts as resident until it is let go. What is needed again comes back from the
-/// page cache.
-pub fn release_code() {
-    const PAGE: usize = 4096;
-    let begin = (&raw const __executable_start).addr().next_multiple_of(PAGE);
-    let end = (&raw const etext).addr() / PAGE * PAGE;
-    // SAFETY: between the two lie only mappings of the program's file that are never written to, so that a page which is dropped reads the same when it is read
-    // again (madvise(2), MADV_DONTNEED).
-    unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(begin), end.saturating_sub(begin), libc::MADV_DONTNEED) };
 }

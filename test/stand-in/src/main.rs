@@ -4,6 +4,9 @@
 //!
 //! Words of the guest's kernel command line make it misbehave: see [`faults::Faults`].
 
+// The standard library's own start-up would add handlers, a stack for them and a look at its memory to each of a thousand starts.
+#![cfg_attr(not(test), no_main)]
+
 mod agent;
 mod arguments;
 mod console;
@@ -26,7 +29,16 @@ use std::rc::Rc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-fn main() {
+/// The C library's entry.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+pub extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
+    begin();
+    0
+}
+
+#[cfg_attr(test, allow(dead_code))]
+fn begin() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|word| word == "--version" || word == "-version") {
         let (major, minor, micro) = qmp::VERSION;
