@@ -87,6 +87,8 @@ test(
       assert.deepEqual(await pids(false), both, "nobody has said that there is a third");
       known.started(third);
       assert.deepEqual(await pids(false), [...both, third]);
+      known.started(third);
+      assert.deepEqual(await pids(false), [...both, third], "it was found before its starter said so");
     } finally {
       for (const child of children) child.kill("SIGKILL");
     }

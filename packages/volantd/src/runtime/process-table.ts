@@ -106,7 +106,8 @@ export class KnownProcesses {
 
   /** Those to look at where not all are; undefined while there may be others. */
   get candidates(): readonly number[] | undefined {
-    return this.#wholeScans < WHOLE_SCANS ? undefined : [...this.ours.keys(), ...this.#fresh];
+    // A whole scan may have found one before whoever started it has said so.
+    return this.#wholeScans < WHOLE_SCANS ? undefined : [...new Set([...this.ours.keys(), ...this.#fresh])];
   }
 
   /** Scans that share what is known come one after another: what one has found would be lost to the other. */
