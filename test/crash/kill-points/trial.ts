@@ -142,7 +142,7 @@ export class Trial {
   async #settle(): Promise<void> {
     const { at } = this.house;
     if (this.#bystander === undefined) return;
-    await at.untilVm(BYSTANDER, ({ agent }) => agent.attached);
+    await at.untilAttached((vms) => vms.some(({ name, agent }) => name === BYSTANDER && agent.attached));
     await sleep(AFTERMATH_MS);
   }
 
