@@ -120,7 +120,7 @@ export class StandInHouse {
 
   /**
    * @param env added to the environment of volantd and volar
-   * @param programs the folder of those two, where they are not this checkout's
+   * @param programs the folder of those two, where they are not the tests' own
    */
   static async open(env: Readonly<Record<string, string>> = {}, programs?: string): Promise<StandInHouse> {
     const { path, folder } = installStandIn();
