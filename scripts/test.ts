@@ -3,14 +3,13 @@
  * `npm test -- unit`, `npm test -- test/vm/first-vm.test.ts`. Some suites run on demand alone.
  */
 import { spawnSync } from "node:child_process";
-import { chmodSync, globSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { chmodSync, globSync, mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { spec } from "node:test/reporters";
 import { run } from "node:test";
-import { bundleModules, layOut } from "./lay-out.ts";
-import { KILLABLE_MODULES } from "../test/crash/kill-points/killable-modules.ts";
 import { findLeftovers, takeInventory } from "./leftovers.ts";
+import { layOutTestedPrograms } from "./tested-programs.ts";
 
 const root = join(import.meta.dirname, "..");
 
@@ -81,24 +80,6 @@ async function runFiles(title: string, files: readonly string[], concurrency: nu
     report.on("end", resolve);
     report.pipe(process.stdout, { end: false });
   });
-}
-
-/**
- * Lays the package out as npm installs it, beside this Node, and has the houses of the tests run its programs, which start with half the processor time that the sources take. Always in
- * the same place, so that what Node has compiled is found again.
- */
-async function layOutPrograms(): Promise<void> {
-  const prefix = join(root, ".cache/programs");
-  const installed = join(prefix, "lib/node_modules/volant");
-  await layOut(installed);
-  mkdirSync(join(prefix, "bin"), { recursive: true });
-  rmSync(join(prefix, "bin/node"), { force: true });
-  symlinkSync(process.execPath, join(prefix, "bin/node"));
-  process.env["VOLANT_TEST_PROGRAMS"] = join(installed, "bin");
-  const killable = join(root, ".cache/killable");
-  const modules = KILLABLE_MODULES.map((name) => [name, `packages/volantd/src/${name}.ts`]);
-  await bundleModules(killable, Object.fromEntries(modules) as Record<string, string>);
-  process.env["VOLANT_TEST_BUNDLE"] = killable;
 }
 
 /** Runs a program whose exit code says it all, as one test. */
@@ -190,7 +171,7 @@ const scratch = mkdtempSync(join(tmpdir(), "volant-test-"));
 chmodSync(scratch, 0o755);
 process.env["TMPDIR"] = scratch;
 const before = takeInventory(scratch);
-await layOutPrograms();
+Object.assign(process.env, await layOutTestedPrograms());
 const isWanted = (name: string): boolean => wanted.includes(name) || wanted.length === 0;
 for (const [name, suite] of Object.entries(suites)) if (isWanted(name)) await suite(counts);
 const wantedHouses = Object.keys(houses).filter(isWanted);
