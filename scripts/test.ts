@@ -4,11 +4,12 @@
  */
 import { spawnSync } from "node:child_process";
 import { chmodSync, globSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { spec } from "node:test/reporters";
 import { run } from "node:test";
 import { findLeftovers, takeInventory } from "./leftovers.ts";
+import { layOutTestedPrograms } from "./tested-programs.ts";
 
 const root = join(import.meta.dirname, "..");
 
@@ -35,10 +36,10 @@ function reasonOf(error: Error): string {
 const ALLOWED_SKIP = /KVM/;
 
 /** A file that hangs fails, and does not keep the others from running. The slowest, that of the kill points, takes some 10 minutes on a quiet machine. */
-const FILE_TIMEOUT_MS = 30 * 60_000;
+const FILE_TIMEOUT_MS = 60 * 60_000;
 
 /** A test that hangs fails, and the file's others still run and clean up. Several times what the slowest takes on a busy machine. */
-const TEST_TIMEOUT_MS = 8 * 60_000;
+const TEST_TIMEOUT_MS = 15 * 60_000;
 
 /** Runs test files with node's runner and shows what it says. */
 async function runFiles(title: string, files: readonly string[], concurrency: number, counts: Counts): Promise<void> {
@@ -50,6 +51,11 @@ async function runFiles(title: string, files: readonly string[], concurrency: nu
     cwd: root,
     timeout: FILE_TIMEOUT_MS,
     execArgv: [`--test-timeout=${TEST_TIMEOUT_MS}`],
+  });
+  stream.on("test:complete", ({ details, file, name }) => {
+    // The report is in the files' order, and of those after one that takes long there would be nothing until it is done.
+    if (concurrency > 1 && details.type !== "suite" && details.passed === false)
+      process.stdout.write(`failed just now: ${relative(root, file ?? "")}: ${name}\n`);
   });
   stream.on("test:pass", (event) => {
     if (event.details.type === "suite") return;
@@ -111,29 +117,31 @@ const suites: Record<string, (counts: Counts) => Promise<void> | void> = {
       2,
       counts,
     ),
-  kernel: (counts) =>
-    runFiles(
-      "kernel tests, each file in a network namespace of its own",
-      globSync("test/kernel/**/*.test.ts", { cwd: root }).sort(),
-      2,
-      counts,
-    ),
-  crash: (counts) =>
-    runFiles(
-      "crash tests: many VMs, under a hypervisor that stands in for QEMU",
-      globSync("test/crash/**/*.test.ts", { cwd: root }).sort(),
-      1,
-      counts,
-    ),
-  browser: (counts) =>
-    runFiles(
-      "browser tests: the SDK in a real Chromium",
-      globSync("test/browser/**/*.test.ts", { cwd: root }).sort(),
-      2,
-      counts,
-    ),
-  vm: (counts) => runFiles("VM tests: real guests", globSync("test/vm/**/*.test.ts", { cwd: root }).sort(), 1, counts),
 };
+
+/**
+ * Suites of which each file has a host of its own, as far as networks go, and waits for guests, timers and the kernel for the most part of its time. So they run side by side, those of all
+ * suites together.
+ */
+const houses: Readonly<Record<string, string>> = {
+  kernel: "in network namespaces of their own",
+  crash: "many VMs, under a hypervisor that stands in for QEMU",
+  browser: "the SDK in a real Chromium",
+  vm: "real guests",
+};
+
+/** Those that take minutes begin first, so that none of them is left over at the end. */
+const SLOWEST: readonly string[] = ["test/crash/kill-points.test.ts", "test/crash/lost-intents.test.ts"];
+
+/** One more than processors: what waits leaves its own to another. Guests take memory, a gigabyte in some files. */
+const SIDE_BY_SIDE = Math.min(availableParallelism() + 1, 8);
+
+function housesOf(names: readonly string[], counts: Counts): Promise<void> {
+  const files = names.flatMap((name) => globSync(`test/${name}/**/*.test.ts`, { cwd: root }).sort());
+  const slow = SLOWEST.filter((file) => files.includes(file));
+  const ordered = [...slow, ...files.filter((file) => !slow.includes(file))];
+  return runFiles(names.map((name) => `${name} tests: ${houses[name]}`).join("; "), ordered, SIDE_BY_SIDE, counts);
+}
 
 /** Run when they are named, and not with everything: they take minutes, and need what not every machine can bring. */
 const onDemand: Record<string, (counts: Counts) => Promise<void> | void> = {
@@ -148,12 +156,10 @@ const onDemand: Record<string, (counts: Counts) => Promise<void> | void> = {
 
 const wanted = process.argv.slice(2);
 const files = wanted.filter((word) => word.endsWith(".ts"));
-const known = { ...suites, ...onDemand };
-const unknown = wanted.filter((word) => !files.includes(word) && !Object.hasOwn(known, word));
+const known = [...Object.keys(suites), ...Object.keys(houses), ...Object.keys(onDemand)];
+const unknown = wanted.filter((word) => !files.includes(word) && !known.includes(word));
 if (unknown.length > 0) {
-  process.stderr.write(
-    `volant: no suite ${unknown.join(", ")}: use ${Object.keys(known).join(", ")}, or a test file's path\n`,
-  );
+  process.stderr.write(`volant: no suite ${unknown.join(", ")}: use ${known.join(", ")}, or a test file's path\n`);
   process.exit(2);
 }
 
@@ -165,9 +171,12 @@ const scratch = mkdtempSync(join(tmpdir(), "volant-test-"));
 chmodSync(scratch, 0o755);
 process.env["TMPDIR"] = scratch;
 const before = takeInventory(scratch);
-for (const [name, suite] of Object.entries(known)) {
-  if (wanted.includes(name) || (wanted.length === 0 && Object.hasOwn(suites, name))) await suite(counts);
-}
+Object.assign(process.env, await layOutTestedPrograms());
+const isWanted = (name: string): boolean => wanted.includes(name) || wanted.length === 0;
+for (const [name, suite] of Object.entries(suites)) if (isWanted(name)) await suite(counts);
+const wantedHouses = Object.keys(houses).filter(isWanted);
+if (wantedHouses.length > 0) await housesOf(wantedHouses, counts);
+for (const [name, suite] of Object.entries(onDemand)) if (wanted.includes(name)) await suite(counts);
 if (files.length > 0) await runFiles("chosen files", files, 1, counts);
 
 const leftovers = findLeftovers(before, takeInventory(scratch));

@@ -30,7 +30,7 @@ after(async () => {
 const isUp = ({ status, agent }: Vm): boolean => status === "running" && agent.attached;
 
 async function running(...names: string[]): Promise<Map<string, Vm>> {
-  await at.until((vms) => names.every((name) => vms.some((vm) => vm.name === name && isUp(vm))));
+  await at.untilAttached((vms) => names.every((name) => vms.some((vm) => vm.name === name && isUp(vm))));
   return new Map((await at.list()).map((vm) => [vm.name, vm]));
 }
 
@@ -107,7 +107,7 @@ test("a restore keeps, restarts, stops and removes what it says, and nothing eve
         ? isUp(vm)
         : vm.status === (vm.name === "halts" ? "stopped" : "crashed"),
     );
-  await at.until(isLikeBackup);
+  await at.untilAttached(isLikeBackup);
   const now = new Map((await at.list()).map((vm) => [vm.name, vm]));
   assert.equal(now.get("keeps")?.pid, pidOf("keeps"), "what runs as the backup has it is not touched");
   assert.notEqual(now.get("changes")?.pid, pidOf("changes"));

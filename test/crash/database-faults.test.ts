@@ -12,7 +12,7 @@ import { DatabaseSync } from "node:sqlite";
 import test, { after, before } from "node:test";
 import type { Vm } from "@volant/contract";
 import { enterOwnNamespace } from "../namespace.ts";
-import { runProgram, root } from "../vm/house.ts";
+import { runProgram, testedPrograms } from "../vm/house.ts";
 import { StandInHouse } from "./stand-in.ts";
 
 enterOwnNamespace(import.meta.url, "mounts");
@@ -102,7 +102,7 @@ async function stillThere(before: Vm): Promise<void> {
 
 async function running(name: string): Promise<Vm> {
   await at.create(name);
-  await at.until((vms) => vms.some((vm) => vm.name === name && vm.status === "running" && vm.agent.attached));
+  await at.untilAttached((vms) => vms.some((vm) => vm.name === name && vm.status === "running" && vm.agent.attached));
   return at.ask<Vm>(200, "GET", `vms/${name}`);
 }
 
@@ -141,7 +141,7 @@ test("volantd that is killed on a full disk is started again there once there is
   await at.house.stopVolantd("SIGKILL");
   rmSync(filler);
   await at.house.startVolantd();
-  await at.until((vms) => vms.every(({ status, agent }) => status === "running" && agent.attached));
+  await at.untilAttached((vms) => vms.every(({ status, agent }) => status === "running" && agent.attached));
   await stillThere(steady);
   await at.delete("steady");
   assert.deepEqual(at.leaks(), []);
@@ -162,7 +162,7 @@ test("while another program holds the database locked writes are refused at once
 test("a volantd that can't write its database at its start says so in a sentence and ends", async () => {
   await at.house.stopVolantd();
   execFileSync("mount", ["-o", "remount,ro", disk]);
-  const { code, stderr } = await runProgram(join(root, "bin/volantd"), [], at.house.environment);
+  const { code, stderr } = await runProgram(join(testedPrograms, "volantd"), [], at.house.environment);
   execFileSync("mount", ["-o", "remount,rw", disk]);
   assert.equal(code, 1);
   assert.match(stderr, /^volantd: the database .*state\.db can't be opened: .*read-only file system/i);

@@ -33,7 +33,7 @@ function setLimit(limit: number): void {
 }
 
 async function allRunning(...names: string[]): Promise<void> {
-  await at.until((vms) => names.every((name) => vms.some((vm) => vm.name === name && isUp(vm))));
+  await at.untilAttached((vms) => names.every((name) => vms.some((vm) => vm.name === name && isUp(vm))));
 }
 
 interface Refusal {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import test, { after, before } from "node:test";
 import type { Vm } from "@volant/contract";
 import { enterOwnNamespace } from "../namespace.ts";
-import { isUp, StandInHouse } from "./stand-in.ts";
+import { StandInHouse } from "./stand-in.ts";
 
 enterOwnNamespace(import.meta.url, "mounts");
 
@@ -58,8 +58,8 @@ function fill(disk: string): () => void {
 test("on a full disk under the runtime folder a VM waits and says so, one that runs goes on and its end is known, and the other starts once there is room", async () => {
   await at.create("steady");
   await at.create("leaving", "standin.poweroff_after_ms=15000");
-  const steady = await at.untilVm("steady", isUp);
-  await at.untilVm("leaving", isUp);
+  const steady = await at.untilUp("steady");
+  await at.untilUp("leaving");
   const makeRoom = fill(run);
   await at.create("late");
   const late = await at.untilVm("late", ({ reason = "" }) => /disk is full/.test(reason));
@@ -69,7 +69,7 @@ test("on a full disk under the runtime folder a VM waits and says so, one that r
   const now = await at.ask<Vm>(200, "GET", "vms/steady");
   assert.deepEqual([now.status, now.pid, now.reason], ["running", steady.pid, undefined]);
   makeRoom();
-  await at.untilVm("late", isUp);
+  await at.untilUp("late");
   for (const name of ["late", "leaving", "steady"]) await at.delete(name);
   assert.deepEqual(at.leaks(), []);
 });
@@ -80,9 +80,9 @@ test("on a full disk under the logs VMs start, run and end as ever, and logs go 
   await at.create("chatty", "standin.flood_console");
   const { id } = await at.untilVm("chatty", ({ status }) => status === "running");
   await at.create("plain");
-  await at.untilVm("plain", isUp);
+  await at.untilUp("plain");
   await at.house.logged(/the console's log can't be moved to its archive.*no space left/i, from);
-  await at.untilVm("plain", isUp);
+  await at.untilUp("plain");
   makeRoom();
   const archive = join(logs, `vm-${id}.console.log`);
   const deadline = performance.now() + 120_000;
@@ -96,7 +96,7 @@ test("on a full disk under the logs VMs start, run and end as ever, and logs go 
 
 test("a VM is deleted on full disks, and leaves nothing", async () => {
   await at.create("going");
-  await at.untilVm("going", isUp);
+  await at.untilUp("going");
   const room = [fill(run), fill(logs)];
   await at.delete("going");
   for (const makeRoom of room) makeRoom();

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import test, { after, before } from "node:test";
 import type { Vm } from "@volant/contract";
 import { enterOwnNamespace } from "../namespace.ts";
-import { isUp, StandInHouse } from "./stand-in.ts";
+import { StandInHouse } from "./stand-in.ts";
 
 enterOwnNamespace(import.meta.url);
 
@@ -48,7 +48,7 @@ test("with the process table full a VM waits with a reason and is no crash, the 
   }
   const limit = (most: string) => writeFileSync(join(group as string, "pids.max"), most);
   await at.create("steady");
-  const steady = await at.untilVm("steady", isUp);
+  const steady = await at.untilUp("steady");
   writeFileSync(join(group, "cgroup.procs"), String(at.house.volantdPid));
   // Its threads, and no child that happens to be there.
   limit(String(readdirSync(`/proc/${at.house.volantdPid}/task`).length));
@@ -65,7 +65,7 @@ test("with the process table full a VM waits with a reason and is no crash, the 
   } finally {
     limit("max");
   }
-  for (const name of ["bridged", "vsock"]) await at.untilVm(name, isUp);
+  for (const name of ["bridged", "vsock"]) await at.untilUp(name);
   for (const name of ["bridged", "vsock", "steady"]) await at.delete(name);
   assert.deepEqual(at.leaks(), []);
 });

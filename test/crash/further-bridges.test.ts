@@ -81,7 +81,7 @@ test("a volantd that was killed finds them again, and moves none", async () => {
   const before = (await at.list()).map(({ name, pid }) => [name, pid]).toSorted();
   await at.house.stopVolantd("SIGKILL");
   await at.house.startVolantd();
-  await at.until((vms) => vms.every(({ status, agent }) => status === "running" && agent.attached));
+  await at.untilAttached((vms) => vms.every(({ status, agent }) => status === "running" && agent.attached));
   assert.deepEqual((await at.list()).map(({ name, pid }) => [name, pid]).toSorted(), before);
   await untilWhole();
 });

@@ -6,7 +6,7 @@ import test, { after, before } from "node:test";
 import type { Vm } from "@volant/contract";
 import { enterOwnNamespace } from "../namespace.ts";
 import { vmEntries } from "../vm/house.ts";
-import { isUp, StandInHouse } from "./stand-in.ts";
+import { StandInHouse } from "./stand-in.ts";
 
 enterOwnNamespace(import.meta.url);
 
@@ -31,7 +31,7 @@ function isLost({ status, reason = "" }: Vm): boolean {
 
 async function running(name: string, cmdline = ""): Promise<Vm> {
   await at.create(name, cmdline);
-  return await at.untilVm(name, isUp);
+  return await at.untilUp(name);
 }
 
 test("a VM whose runtime folder was removed goes on and says so, over a restart of volantd, and a restart of the VM makes it whole", async () => {
@@ -43,7 +43,7 @@ test("a VM whose runtime folder was removed goes on and says so, over a restart 
   const found = await at.untilVm("bare", isLost);
   assert.equal(found.pid, before.pid, "the same process");
   await at.ask(200, "POST", "vms/bare/restart");
-  const after = await at.untilVm("bare", isUp);
+  const after = await at.untilUp("bare");
   assert.notEqual(after.pid, before.pid);
   await at.delete("bare");
   assert.deepEqual(at.leaks(), []);
@@ -54,7 +54,7 @@ test("VMs of a runtime directory that is gone as a whole can be deleted and rest
   // It has two consoles: what the last run printed is kept apart from this one's.
   const { pid } = await at.ask<Vm>(200, "GET", "vms/one");
   await at.ask(200, "POST", "vms/one/restart");
-  await at.untilVm("one", (vm) => isUp(vm) && vm.pid !== pid);
+  await at.untilUp("one", (vm) => vm.pid !== pid);
   assert.ok(vmEntries(directory("VOLANT_LOG_DIR")).some((name) => name.endsWith(".previous.log")));
   rmSync(directory("VOLANT_RUNTIME_DIR"), { recursive: true });
   for (const name of ["one", "two", "three"]) await at.untilVm(name, isLost);
@@ -65,7 +65,7 @@ test("VMs of a runtime directory that is gone as a whole can be deleted and rest
   for (const name of ["two", "three"]) await at.untilVm(name, isLost);
   await at.delete("two");
   await at.ask(200, "POST", "vms/three/restart");
-  await at.untilVm("three", isUp);
+  await at.untilUp("three");
   await at.delete("three");
   assert.deepEqual(at.leaks(), []);
 });
@@ -87,7 +87,7 @@ test("a log directory that was removed is made anew by what is logged next", asy
   await at.create("chatty", "standin.flood_console");
   const { id } = await at.untilVm("chatty", ({ status }) => status === "running");
   await existing(join(logs, `vm-${id}.console.log`));
-  await at.untilVm("quiet", isUp);
+  await at.untilUp("quiet");
   for (const name of ["quiet", "chatty"]) await at.delete(name);
   assert.deepEqual(at.leaks(), []);
 });
@@ -108,7 +108,7 @@ test("without its image a VM says what to do, and starts once that is done", asy
   const { reason = "" } = await at.untilVm("imaged", (vm) => /initramfs|image/.test(vm.reason ?? ""));
   assert.match(reason, /volar plugins install --replace/);
   await at.house.volarDone("plugins", "install", "--replace", join(work, "manifest.json"));
-  await at.untilVm("imaged", isUp);
+  await at.untilUp("imaged");
   await at.delete("imaged");
   assert.deepEqual(at.leaks(), []);
 });

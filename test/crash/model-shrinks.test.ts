@@ -15,7 +15,8 @@ const extent: Extent = { clients: 2, ownEach: 1, shared: 0, faults: false, misde
 /** Holds a volantd with this defect against the model. */
 async function findOut(defect: string, shape: Extent, shrinkWithinMs?: number): Promise<Outcome> {
   const module = pathToFileURL(join(root, "test/model/defects", `${defect}.ts`));
-  const runner = new Runner({ NODE_OPTIONS: `--import=${module}` });
+  // Defects are planted in modules of the sources, which a bundle does not have.
+  const runner = new Runner({ NODE_OPTIONS: `--import=${module}` }, join(root, "bin"));
   try {
     const bound = shrinkWithinMs === undefined ? {} : { shrinkWithinMs };
     return await runner.campaign({ extent: shape, mostCommands: 40, runs: 30, seed: 5, ...bound });

@@ -7,7 +7,7 @@ import type { Vm } from "@volant/contract";
 import { closeTap, openTap } from "@volant/netlink";
 import { GuestPolicy } from "../../packages/host/src/policy/guest-policy.ts";
 import { enterOwnNamespace, ip, ipJson } from "../namespace.ts";
-import { isUp, StandInHouse } from "./stand-in.ts";
+import { StandInHouse } from "./stand-in.ts";
 
 enterOwnNamespace(import.meta.url);
 
@@ -27,7 +27,7 @@ after(async () => {
 
 async function running(name: string): Promise<Vm> {
   await at.create(name);
-  return await at.untilVm(name, isUp);
+  return await at.untilUp(name);
 }
 
 function tapOf(vm: Vm): string {
@@ -63,7 +63,7 @@ test("changes that are lost since the kernel has no room for more events are fou
   } finally {
     process.kill(at.house.volantdPid, "SIGCONT");
   }
-  await at.untilVm("steady", (vm) => isUp(vm) && isTapUp(tap));
+  await at.untilUp("steady", () => isTapUp(tap));
   ip("link", "delete", "noise");
   await at.delete("steady");
   assert.deepEqual(at.leaks(), []);
@@ -85,7 +85,7 @@ test("a link of somebody else's with the tap's name is left alone and named as t
   assert.equal(status, "pending");
   assert.equal(ipJson("link", "show", "dev", tap).length, 1);
   ip("link", "delete", tap);
-  await at.untilVm("named", isUp);
+  await at.untilUp("named");
   await at.delete("named");
   assert.deepEqual(at.leaks(), []);
 });
@@ -106,7 +106,7 @@ test("what an installation that is gone left of a VM of the same name: its rules
   assert.match(stdout, new RegExp(`the tap ${tap} of VM 1 has no hypervisor.*\\n.*ip link delete dev ${tap}`));
   assert.notEqual((await gone.observe()).elements.length, 0, "the rules of a tap that is there gave way");
   ip("link", "delete", tap);
-  await at.untilVm("heir", isUp);
+  await at.untilUp("heir");
   assert.deepEqual((await gone.observe()).elements, []);
   await at.delete("heir");
   assert.deepEqual(at.leaks(), []);
@@ -128,7 +128,7 @@ test("a tap that another program holds open is said, and the VM starts once that
   } finally {
     await closeTap(fd);
   }
-  await at.untilVm("held", isUp);
+  await at.untilUp("held");
   await at.delete("held");
   assert.deepEqual(at.leaks(), []);
 });

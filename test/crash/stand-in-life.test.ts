@@ -52,7 +52,7 @@ test("twenty VMs are created at once, outlive volantd, are adopted by the next, 
 
   await at.house.stopVolantd("SIGKILL");
   await at.house.startVolantd();
-  await at.until((vms) => vms.every(({ status, agent }) => status === "running" && agent.attached));
+  await at.untilAttached((vms) => vms.every(({ status, agent }) => status === "running" && agent.attached));
   const pids = (vms: typeof before): unknown => vms.map(({ name, pid }) => [name, pid]).sort();
   assert.deepEqual(pids(await at.list()), pids(before), "the same processes");
 

@@ -19,6 +19,8 @@ const built = join(root, "kestrel/target/x86_64-unknown-linux-gnu/release/volant
 const SUBNET = { VOLANT_SUBNET: "10.77.0.0/16", VOLANT_HOST_IP: "10.77.0.1" };
 /** Longer than any deadline of volantd's own. */
 const ANSWER_LIMIT_MS = 120_000;
+/** For what comes about. */
+const LIMIT_MS = 120_000;
 
 /** A copy of the program where a VM's own user may execute it; remove `folder` afterwards. */
 export function installStandIn(): { readonly path: string; readonly folder: string } {
@@ -75,6 +77,36 @@ export async function inParallel<T>(
   await Promise.all(Array.from({ length: width }, work));
 }
 
+/** How long it takes to be seen that an agent is attached, which no event tells. */
+const LOOK_EVERY_MS = 100;
+
+/**
+ * When to look whether something has come about: now and after every event of VMs. Ends when the stream of events does.
+ *
+ * @param isOften whether to look every now and then besides
+ * @throws the signal's reason
+ */
+async function* looks(signal: AbortSignal, isOften: boolean): AsyncGenerator<void, void> {
+  const left = new AbortController();
+  const { body } = await fetch("http://127.0.0.1:7777/api/v1/events/vms", {
+    signal: AbortSignal.any([signal, left.signal]),
+  });
+  const reader = body?.getReader();
+  const read = async (): Promise<"end" | "news"> => ((await reader?.read())?.done === false ? "news" : "end");
+  try {
+    let next = read();
+    let what: "end" | "news" | "nothing" = await next;
+    while (what !== "end") {
+      if (what === "news") next = read();
+      next.catch(() => {});
+      yield;
+      what = await Promise.race([next, ...(isOften ? [sleep(LOOK_EVERY_MS, "nothing" as const)] : [])]);
+    }
+  } finally {
+    left.abort();
+  }
+}
+
 /** It runs, its agent is attached, and there is nothing to say of it. */
 export function isUp({ status, agent, reason }: Vm): boolean {
   return status === "running" && agent.attached && reason === undefined;
@@ -88,7 +120,7 @@ export class StandInHouse {
 
   /**
    * @param env added to the environment of volantd and volar
-   * @param programs the folder of those two, where they are not this checkout's
+   * @param programs the folder of those two, where they are not the tests' own
    */
   static async open(env: Readonly<Record<string, string>> = {}, programs?: string): Promise<StandInHouse> {
     const { path, folder } = installStandIn();
@@ -153,12 +185,20 @@ export class StandInHouse {
    *
    * @throws Error with what was seen last, after `limitMs`
    */
-  async until(done: (vms: readonly Vm[]) => boolean, limitMs = 120_000): Promise<void> {
+  until(done: (vms: readonly Vm[]) => boolean, limitMs = LIMIT_MS): Promise<void> {
+    return this.#until(done, limitMs, false);
+  }
+
+  /** As {@link until}, for what waits for agents to be attached: that is no event, and is looked for every now and then. */
+  untilAttached(done: (vms: readonly Vm[]) => boolean): Promise<void> {
+    return this.#until(done, LIMIT_MS, true);
+  }
+
+  async #until(done: (vms: readonly Vm[]) => boolean, limitMs: number, isOften: boolean): Promise<void> {
     const signal = AbortSignal.timeout(limitMs);
     let vms: readonly Vm[] = [];
     try {
-      const response = await fetch("http://127.0.0.1:7777/api/v1/events/vms", { signal });
-      for await (const _ of response.body ?? []) {
+      for await (const _ of looks(signal, isOften)) {
         vms = await this.list();
         if (done(vms)) return;
       }
@@ -175,6 +215,17 @@ export class StandInHouse {
     await this.until((vms) => {
       found = vms.find((vm) => vm.name === name);
       return found !== undefined && isSo(found);
+    });
+    assert.ok(found !== undefined);
+    return found;
+  }
+
+  /** As {@link untilVm}, until it {@link isUp}, and as `isSo` says besides. */
+  async untilUp(name: string, isSo: (vm: Vm) => boolean = () => true): Promise<Vm> {
+    let found: Vm | undefined;
+    await this.untilAttached((vms) => {
+      found = vms.find((vm) => vm.name === name);
+      return found !== undefined && isUp(found) && isSo(found);
     });
     assert.ok(found !== undefined);
     return found;

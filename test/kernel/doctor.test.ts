@@ -13,18 +13,18 @@ import type { Finding } from "@volant/host";
 import { Netlink } from "@volant/netlink";
 import { enterOwnNamespace, ip } from "../namespace.ts";
 import { within } from "../patience.ts";
+import { testedPrograms } from "../vm/house.ts";
 import { networkState, run } from "./setup-state.ts";
 
 enterOwnNamespace(import.meta.url);
 
-const programs = join(import.meta.dirname, "../../bin");
 const folder = mkdtempSync(join(tmpdir(), "doctor-"));
 const workDir = join(folder, "work");
 const runtimeDir = join(folder, "run");
 /** Nobody answers there: the tests of volantd's part have a volantd. */
 const env = {
   ...process.env,
-  PATH: `${programs}:${process.env["PATH"] ?? ""}`,
+  PATH: `${testedPrograms}:${process.env["PATH"] ?? ""}`,
   VOLANT_API_BASE: "http://127.0.0.1:9",
   VOLANT_WORK_DIR: workDir,
   VOLANT_RUNTIME_DIR: runtimeDir,
@@ -38,7 +38,7 @@ interface Report {
 }
 
 function doctor(): Report {
-  const { status, stdout, stderr } = spawnSync(join(programs, "volar"), ["doctor", "--json"], {
+  const { status, stdout, stderr } = spawnSync(join(testedPrograms, "volar"), ["doctor", "--json"], {
     encoding: "utf8",
     env,
   });
@@ -75,11 +75,11 @@ before(() => {
   mkdirSync(join(workDir, "kernel"), { recursive: true });
   mkdirSync(runtimeDir);
   writeFileSync(join(workDir, "kernel/bzImage"), "a kernel");
-  run(join(programs, "volar"), "setup", "--work-dir", workDir, "--runtime-dir", runtimeDir, "--service-file", "");
+  run(join(testedPrograms, "volar"), "setup", "--work-dir", workDir, "--runtime-dir", runtimeDir, "--service-file", "");
 });
 
 after(() => {
-  run(join(programs, "volar"), "setup", "--undo", "--work-dir", workDir);
+  run(join(testedPrograms, "volar"), "setup", "--undo", "--work-dir", workDir);
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -97,7 +97,7 @@ test("a host that was just set up has nothing wrong, and looking at it changes n
 });
 
 test("a namespace in which nothing was looked at before stays as it was", () => {
-  const inside = `nft list ruleset; ${join(programs, "volar")} doctor --work-dir ${join(folder, "none")} > /dev/null; nft list ruleset`;
+  const inside = `nft list ruleset; ${join(testedPrograms, "volar")} doctor --work-dir ${join(folder, "none")} > /dev/null; nft list ruleset`;
   const { stdout, status } = spawnSync("unshare", ["-n", "sh", "-c", inside], { encoding: "utf8", env });
   assert.deepEqual([stdout, status], ["", 0]);
 });
@@ -146,7 +146,7 @@ test("a FORWARD chain like Docker's, with and without our rules, and a drop that
   run("iptables", "-F", "FORWARD");
   const guests = doctor().findings.find(({ check }) => check === "br_netfilter");
   assert.equal(guests?.level, "broken", "frames between guests pass the IPv4 firewall in a new namespace");
-  run(join(programs, "volar"), "setup", "--work-dir", workDir, "--runtime-dir", runtimeDir, "--service-file", "");
+  run(join(testedPrograms, "volar"), "setup", "--work-dir", workDir, "--runtime-dir", runtimeDir, "--service-file", "");
   breaks(
     "forward_policy",
     "broken",
@@ -264,7 +264,7 @@ test("a record that is damaged, and a set-up that ended in the middle", () => {
 });
 
 test("the same host set up with nftables: rules of its own table, and Docker's DROP, which no table of ours can overrule", () => {
-  const setup = (...args: string[]) => run(join(programs, "volar"), "setup", "--work-dir", workDir, ...args);
+  const setup = (...args: string[]) => run(join(testedPrograms, "volar"), "setup", "--work-dir", workDir, ...args);
   setup("--undo");
   setup("--runtime-dir", runtimeDir, "--service-file", "", "--firewall", "nftables");
   assertHealthy();
@@ -287,7 +287,7 @@ test("the same host set up with nftables: rules of its own table, and Docker's D
 test("a LAN bridge that was deleted, set down, or lost its card", () => {
   ip("link", "add", "card0", "type", "veth", "peer", "name", "far");
   ip("link", "set", "far", "up");
-  run(join(programs, "volar"), "setup", "--work-dir", workDir, "--service-file", "", "--lan", "card0");
+  run(join(testedPrograms, "volar"), "setup", "--work-dir", workDir, "--service-file", "", "--lan", "card0");
   assertHealthy();
   breaks(
     "lan_bridges",

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { enterOwnNamespace, ip } from "../namespace.ts";
+import { testedPrograms } from "../vm/house.ts";
 import { networkState } from "./setup-state.ts";
 
 enterOwnNamespace(import.meta.url);
@@ -20,7 +21,7 @@ interface Outcome {
 
 function volar(args: readonly string[], env: Readonly<Record<string, string>> = {}): Outcome {
   const options = { encoding: "utf8", env: { ...process.env, ...env } } as const;
-  return spawnSync(process.execPath, [main, "setup", ...args], options);
+  return spawnSync(join(testedPrograms, "volar"), ["setup", ...args], options);
 }
 
 /** The same as nobody, who has neither rights nor programs. */

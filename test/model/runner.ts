@@ -59,11 +59,16 @@ function reportText(details: Details, smallest: readonly string[]): string {
 
 export class Runner {
   readonly #env: Readonly<Record<string, string>>;
+  readonly #programs: string | undefined;
   #house: StandInHouse | undefined;
 
-  /** @param env added to the environment of volantd and volar */
-  constructor(env: Readonly<Record<string, string>> = {}) {
+  /**
+   * @param env added to the environment of volantd and volar
+   * @param programs the folder of those two, where they are not the tests' own
+   */
+  constructor(env: Readonly<Record<string, string>> = {}, programs?: string) {
     this.#env = env;
+    this.#programs = programs;
   }
 
   /** Whether this house is still lived in: one that a run has left in disorder is not. */
@@ -73,7 +78,7 @@ export class Runner {
 
   /** The house that the next run happens in. */
   async open(): Promise<StandInHouse> {
-    this.#house ??= await StandInHouse.open(this.#env);
+    this.#house ??= await StandInHouse.open(this.#env, this.#programs);
     return this.#house;
   }
 

@@ -8,7 +8,7 @@ import test, { after, before } from "node:test";
 import type { Vm } from "@volant/contract";
 import { enterOwnNamespace, ipJson } from "../namespace.ts";
 import { fetchInTime } from "../patience.ts";
-import { type Finished, House, openHouse, root, runProgram, vmEntries } from "./house.ts";
+import { type Finished, House, openHouse, runProgram, testedPrograms, vmEntries } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
 
 enterOwnNamespace(import.meta.url);
@@ -124,7 +124,7 @@ test("a taken name is refused, and an exhausted pool says which subnet is full; 
 
 /** Runs volantd, which must refuse to start, with changed settings; `inside` prepares a mount namespace of its own. */
 async function refusedStart(changes: Readonly<Record<string, string>>): Promise<Finished> {
-  return runProgram(join(root, "bin/volantd"), [], { ...house.environment, ...changes });
+  return runProgram(join(testedPrograms, "volantd"), [], { ...house.environment, ...changes });
 }
 
 test("a second volantd on the same database is refused", async () => {

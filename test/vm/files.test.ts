@@ -10,7 +10,7 @@ import test, { after, before } from "node:test";
 import { VolantClient } from "@volant/sdk";
 import { enterOwnNamespace } from "../namespace.ts";
 import { PATIENCE_MS, fetchInTime, within } from "../patience.ts";
-import { type House, openHouse, root } from "./house.ts";
+import { type House, openHouse, testedPrograms } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
 
 enterOwnNamespace(import.meta.url);
@@ -56,7 +56,11 @@ interface Ended {
 }
 
 function start(...args: string[]): ChildProcess {
-  return spawn(join(root, "bin/volar"), args, { cwd: here, env: house.environment, stdio: ["pipe", "pipe", "pipe"] });
+  return spawn(join(testedPrograms, "volar"), args, {
+    cwd: here,
+    env: house.environment,
+    stdio: ["pipe", "pipe", "pipe"],
+  });
 }
 
 async function volar(args: readonly string[], input: Uint8Array = Buffer.alloc(0)): Promise<Ended> {

@@ -12,6 +12,8 @@ import type { Vm } from "@volant/contract";
 import { PATIENCE_MS, fetchInTime, within } from "../patience.ts";
 
 export const root = join(import.meta.dirname, "../..");
+/** The folder of `volantd` and `volar`: laid out as the package is, where `npm test` has done that, which start with half the processor time; else this checkout's. */
+export const testedPrograms = process.env["VOLANT_TEST_PROGRAMS"] ?? join(root, "bin");
 const installedKernel = join(root, ".cache/volant/kernel");
 
 export interface Finished {
@@ -71,7 +73,7 @@ export function vmEntries(directory: string | undefined): string[] {
 }
 
 export interface HouseOptions {
-  /** The folder of the programs `volantd` and `volar`; this checkout's by default. */
+  /** The folder of the programs `volantd` and `volar`; {@link testedPrograms} by default. */
   readonly programs?: string;
   /** Added to the environment of volantd and volar. */
   readonly env?: Readonly<Record<string, string>>;
@@ -86,7 +88,7 @@ export class House {
   #volantd: ChildProcess | undefined;
   #log = "";
 
-  constructor(env: Readonly<Record<string, string>>, programs: string = join(root, "bin")) {
+  constructor(env: Readonly<Record<string, string>>, programs: string = testedPrograms) {
     this.#programs = programs;
     this.directory = mkdtempSync(join(tmpdir(), "house-"));
     this.environment = {

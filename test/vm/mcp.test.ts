@@ -6,7 +6,7 @@ import test, { after, before } from "node:test";
 import { Client, StreamableHTTPClientTransport, type Transport } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { enterOwnNamespace } from "../namespace.ts";
-import { type House, openHouse, root } from "./house.ts";
+import { type House, openHouse, testedPrograms } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
 
 enterOwnNamespace(import.meta.url);
@@ -32,7 +32,7 @@ const TRANSPORTS: Readonly<Record<string, () => Transport>> = {
   http: () => new StreamableHTTPClientTransport(new URL("http://127.0.0.1:7777/mcp")),
   stdio: () =>
     new StdioClientTransport({
-      command: join(root, "bin/volar"),
+      command: join(testedPrograms, "volar"),
       args: ["mcp"],
       env: Object.fromEntries(Object.entries(house.environment).map(([name, value]) => [name, value ?? ""])),
     }),

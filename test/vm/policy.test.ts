@@ -14,7 +14,7 @@ import { addressBytes, fixHeader, macBytes } from "../kernel/policy-frames.ts";
 import { learnedMacs, Port } from "../kernel/policy-lan.ts";
 import { enterOwnNamespace, ipJson } from "../namespace.ts";
 import { fetchInTime, within } from "../patience.ts";
-import { type House, openHouse, root } from "./house.ts";
+import { type House, openHouse, root, testedPrograms } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
 
 enterOwnNamespace(import.meta.url);
@@ -58,7 +58,9 @@ after(async () => {
 });
 
 async function exec(vm: Vm, argv: readonly string[], input: Buffer | string): Promise<string> {
-  const child = spawn(join(root, "bin/volar"), ["vms", "exec", vm.name, "--", ...argv], { env: house.environment });
+  const child = spawn(join(testedPrograms, "volar"), ["vms", "exec", vm.name, "--", ...argv], {
+    env: house.environment,
+  });
   child.stdin.end(input);
   const all = Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
   const [stdout, stderr, [code]] = await within(all, `the end of ${argv.join(" ")} in ${vm.name}`);

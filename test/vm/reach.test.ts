@@ -13,7 +13,7 @@ import type { Vm } from "@volant/contract";
 import { GuestStreams } from "@volant/sdk/node";
 import { enterOwnNamespace, ipJson } from "../namespace.ts";
 import { eventOf, fetchInTime, until, within } from "../patience.ts";
-import { type House, openHouse, root } from "./house.ts";
+import { type House, openHouse, testedPrograms } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
 
 enterOwnNamespace(import.meta.url);
@@ -41,7 +41,7 @@ interface Ended {
 }
 
 function volar(...args: string[]): ChildProcess {
-  return spawn(join(root, "bin/volar"), args, { env: house.environment, stdio: ["pipe", "pipe", "pipe"] });
+  return spawn(join(testedPrograms, "volar"), args, { env: house.environment, stdio: ["pipe", "pipe", "pipe"] });
 }
 
 /** Runs `volar vms exec remote -- …` to its end. */

@@ -14,7 +14,7 @@ import test, { after, before } from "node:test";
 import type { Vm } from "@volant/contract";
 import { enterOwnNamespace, ip } from "../namespace.ts";
 import { eventOf } from "../patience.ts";
-import { type Finished, House, root, runProgram } from "./house.ts";
+import { type Finished, House, runProgram, testedPrograms } from "./house.ts";
 import { end } from "./outside-world.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
 
@@ -72,7 +72,7 @@ class Machine extends House {
   }
 
   override volar(...args: string[]): Promise<Finished> {
-    return this.run(join(root, "bin/volar"), ...args);
+    return this.run(join(testedPrograms, "volar"), ...args);
   }
 
   /** Runs a program in the machine's namespace. */

@@ -24,7 +24,7 @@ import type { NumberedVmEvent, SystemInfo, Vm } from "@volant/contract";
 import { GuestStreams } from "@volant/sdk/node";
 import { enterOwnNamespace } from "../namespace.ts";
 import { eventOf, fetchInTime, within } from "../patience.ts";
-import { findProcesses, type House, openHouse, root, vmEntries } from "./house.ts";
+import { findProcesses, type House, openHouse, root, testedPrograms, vmEntries } from "./house.ts";
 import { buildProbePlugin } from "./probe-plugin.ts";
 import { watchUntil } from "./watch-events.ts";
 
@@ -218,7 +218,7 @@ test("a VM that is paused is not touched: its device works as before when it goe
 });
 
 async function forward(context: TestContext, name: string, port: number): Promise<Socket> {
-  const child = spawn(join(root, "bin/volar"), ["vms", "forward", name, `0:${port}`], {
+  const child = spawn(join(testedPrograms, "volar"), ["vms", "forward", name, `0:${port}`], {
     env: house.environment,
     stdio: ["ignore", "pipe", "ignore"],
   });

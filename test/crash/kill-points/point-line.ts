@@ -5,9 +5,10 @@
  * Awaits are told by the engine's promise hooks (nodejs.org/api/v8.html#promise-hooks): a reaction has a parent, and is begun at the await's place.
  */
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { promiseHooks } from "node:v8";
 import { pointName } from "./point-name.ts";
+import type { FindSource, SourcePlace } from "./source-place.ts";
 
 export type Order =
   | { readonly do: "rest" }
@@ -31,7 +32,9 @@ const WORLDLY =
 const FRAMES = 12;
 
 export class PointLine {
-  readonly #root: string;
+  readonly #packages: string;
+  readonly #find: FindSource;
+  readonly #places = new Map<string, SourcePlace | undefined>();
   readonly #sources = new Map<string, string>();
   readonly #names = new Map<string, string>();
   readonly #die = process.kill.bind(process, process.pid, "SIGKILL");
@@ -42,9 +45,13 @@ export class PointLine {
   /** The world may be another than at the last point. */
   #hasChanged = true;
 
-  /** @param root the repository's: code below its `packages` is volantd's own */
-  constructor(root: string) {
-    this.#root = root;
+  /**
+   * @param packages the folder of the sources of volantd's own code
+   * @param find tells what of the code that runs is volantd's own
+   */
+  constructor(packages: string, find: FindSource) {
+    this.#packages = packages;
+    this.#find = find;
   }
 
   /** What was seen since the order to record, in order. */
@@ -65,8 +72,9 @@ export class PointLine {
       init: (promise: Promise<unknown>, parent: Promise<unknown> | undefined) => {
         if (parent === undefined) return;
         const [frame] = this.#frames(3);
-        if (frame === undefined || !this.#isOurs(frame)) return;
-        const name = this.#nameOf(frame, true);
+        const place = frame && this.#placeOf(frame);
+        if (frame === undefined || place === undefined) return;
+        const name = this.#nameOf(frame, place, true);
         waits.set(promise, name);
         this.#pass(`${name} (waits)`);
       },
@@ -98,8 +106,11 @@ export class PointLine {
 
   #nameOfDoing(what: string): string | undefined {
     if (this.#order.do === "rest") return undefined;
-    const frame = this.#frames(FRAMES).find((other) => this.#isOurs(other));
-    return frame === undefined ? undefined : `${this.#nameOf(frame, false)} ${what}`.trim();
+    for (const frame of this.#frames(FRAMES)) {
+      const place = this.#placeOf(frame);
+      if (place !== undefined) return `${this.#nameOf(frame, place, false)} ${what}`.trim();
+    }
+    return undefined;
   }
 
   /** Says that something outside has changed, or is about to at any time. */
@@ -133,24 +144,27 @@ export class PointLine {
     return frames.slice(2);
   }
 
-  #isOurs(frame: NodeJS.CallSite): boolean {
-    return frame.getFileName()?.startsWith(`file://${this.#root}/packages/`) === true;
+  /** Where in volantd's own sources a frame is; undefined for one of other code. */
+  #placeOf(frame: NodeJS.CallSite): SourcePlace | undefined {
+    const url = frame.getFileName();
+    const line = frame.getLineNumber();
+    const column = frame.getColumnNumber();
+    if (url === null || url === undefined || line === null || column === null) return undefined;
+    const key = `${url} ${line} ${column}`;
+    if (!this.#places.has(key)) this.#places.set(key, this.#find(url, line, column));
+    return this.#places.get(key);
   }
 
-  #nameOf(frame: NodeJS.CallSite, isAwait: boolean): string {
-    const url = frame.getFileName() ?? "";
-    const line = frame.getLineNumber() ?? 1;
+  #nameOf(frame: NodeJS.CallSite, { file, line }: SourcePlace, isAwait: boolean): string {
     const functionName = frame.getFunctionName() ?? "(anonymous)";
-    const key = `${url} ${functionName} ${line} ${isAwait}`;
+    const key = `${file} ${functionName} ${line} ${isAwait}`;
     let name = this.#names.get(key);
     if (name === undefined) {
-      const path = fileURLToPath(url);
-      let source = this.#sources.get(path);
+      let source = this.#sources.get(file);
       if (source === undefined) {
-        source = readFileSync(path, "utf8");
-        this.#sources.set(path, source);
+        source = readFileSync(join(this.#packages, file), "utf8");
+        this.#sources.set(file, source);
       }
-      const file = path.slice(this.#root.length + "/packages/".length);
       name = pointName({ file, functionName, line, isAwait }, source);
       this.#names.set(key, name);
     }

@@ -7,7 +7,8 @@ import { NAME, type Deed, type Scenario, type World } from "./scenarios.ts";
 import { untold } from "./told.ts";
 import { crowded, forgetStrayEvents, lookAround, readEvents, readRow, rowText, startsOf } from "./world.ts";
 
-const LOOK_EVERY_MS = 20;
+/** A whole look takes programs and several milliseconds of a processor, which volantd has not meanwhile. */
+const LOOK_EVERY_MS = 40;
 const LIMIT_MS = 60_000;
 /** What follows upon an outcome without being part of it, such as a log that is begun to be read, is over by then. */
 const AFTERMATH_MS = 150;
@@ -142,7 +143,7 @@ export class Trial {
   async #settle(): Promise<void> {
     const { at } = this.house;
     if (this.#bystander === undefined) return;
-    await at.untilVm(BYSTANDER, ({ agent }) => agent.attached);
+    await at.untilAttached((vms) => vms.some(({ name, agent }) => name === BYSTANDER && agent.attached));
     await sleep(AFTERMATH_MS);
   }
 
