@@ -133,8 +133,8 @@ const houses: Readonly<Record<string, string>> = {
 /** Those that take minutes begin first, so that none of them is left over at the end. */
 const SLOWEST: readonly string[] = ["test/crash/kill-points.test.ts", "test/crash/lost-intents.test.ts"];
 
-/** One more than processors: what waits leaves its own to another. Guests take memory, a gigabyte in some files. */
-const SIDE_BY_SIDE = Math.min(availableParallelism() + 1, 8);
+/** A processor for each: what emulates a guest takes a whole one, and time that tests wait for passes beside. Guests take memory, a gigabyte in some files. */
+const SIDE_BY_SIDE = Math.max(2, Math.min(availableParallelism(), 8));
 
 function housesOf(names: readonly string[], counts: Counts): Promise<void> {
   const files = names.flatMap((name) => globSync(`test/${name}/**/*.test.ts`, { cwd: root }).sort());

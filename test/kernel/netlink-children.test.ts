@@ -131,7 +131,13 @@ test("a child that still runs has no end yet", limit, async () => {
 
 test("an argument with a zero byte starts nothing, and does not become two", limit, async () => {
   const before = openFiles();
-  const start = startChild({ path: "/bin/echo", args: ["echo", "one\0two"], env: {}, files: [], workingDirectory: "/" });
+  const start = startChild({
+    path: "/bin/echo",
+    args: ["echo", "one\0two"],
+    env: {},
+    files: [],
+    workingDirectory: "/",
+  });
   await assert.rejects(start, /zero byte/);
   assert.deepEqual(openFiles(), before);
 });
