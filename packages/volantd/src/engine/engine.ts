@@ -66,7 +66,7 @@ const PARALLEL = 48;
 /**
  * The same for VMs that are to go: their steps mostly wait, for guests to end and for the kernel to take away what it takes away of many at the price of one.
  */
-const PARALLEL_ENDS = 256;
+const PARALLEL_ENDS = 1024;
 /** Many times what a guest takes, under software emulation and on a busy host, too. */
 export const DEFAULT_START_TIMEOUT_MS = 60_000;
 /** How many passes are begun before others have a turn. */
@@ -75,7 +75,7 @@ const PASSES_AT_ONCE = 50;
  * How long the loop pauses between looks, as a multiple of the processor time that passed on its thread during the last one; and at most. A look that mostly waited,
  * for a lock of the kernel's that a deletion of many links holds, has kept nobody from his work.
  */
-const LOOK_PAUSE = 4;
+const LOOK_PAUSE = 2;
 const LONGEST_LOOK_PAUSE_MS = 250;
 /** How long a closing engine lets steps that are under way finish. */
 const CLOSE_GRACE_MS = 5000;
