@@ -319,6 +319,20 @@ test("a log is read to its end, answer by answer, and one whose agent says nothi
   assert.equal(guest.lines.length, asked + 1);
 });
 
+test("a log that grows faster than it is read has an end all the same for whoever does not follow it", async (context) => {
+  const { link } = await start(context, {
+    ask: ({ path }, reply) => {
+      const seq = Number(/after=(\d+)/.exec(path)?.[1]) + 1;
+      const line = "x".repeat(8000);
+      reply(200, { entries: [{ seq, stream: "stdout", line, timestamp: "2026-01-02T03:04:05.678Z" }] });
+    },
+  });
+  await link.attached();
+  let lines = 0;
+  for await (const entry of link.logs()) if (entry.kind === "line") lines += 1;
+  assert.ok(lines >= 32 && lines < 40, `${lines}`);
+});
+
 test("whoever watches sees the status that is there and each change, and an aborted watch ends without an error", async (context) => {
   const { guest, link } = await start(context);
   await link.attached();

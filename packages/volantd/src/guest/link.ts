@@ -36,6 +36,9 @@ const LEAST_BEAT_MS = 100;
 const SILENT_AFTER_MS = 1750;
 /** A connection of HTTP/2 costs 50 KiB and more, beginning one a millisecond or two. */
 const STREAM_IDLE_MS = 30_000;
+/** What an agent keeps of a log, and what it reckons for a line besides its text. */
+const KEPT_LOG_BYTES = 256 * 1024;
+const LOG_LINE_BYTES = 64;
 /** Bodies of answers that are read whole. */
 const MAX_BODY_BYTES = 256 * 1024;
 /** Of the 320 requests that the agent serves at once, what is left is for volantd's own. */
@@ -219,8 +222,10 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   async *logs(options: GuestLogsOptions = {}): AsyncGenerator<GuestLogEntry, void, undefined> {
     const { follow = false, signal } = options;
     let after = options.after ?? 0;
+    let read = 0;
     try {
-      for (;;) {
+      // Who has read as much as an agent keeps has read all that there was when he began, however much comes meanwhile.
+      while (follow || read < KEPT_LOG_BYTES) {
         const path = `/v1/logs?after=${after}${follow ? "&wait" : ""}`;
         const { entries: sent } = await this.#ask({ method: "GET", path, signal });
         const entries = Array.isArray(sent) ? sent.map(readLogEntry) : [];
@@ -229,6 +234,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
           // What is not what it should be is left out.
           if (entry === undefined) continue;
           after = entry.kind === "gap" ? entry.to : entry.seq;
+          if (entry.kind === "line") read += entry.line.length + LOG_LINE_BYTES;
           yield entry;
         }
         // Who has nothing to say waits: asked again at once, such an agent would keep this process busy.

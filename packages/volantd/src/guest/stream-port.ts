@@ -112,6 +112,7 @@ export class StreamPort {
     signal.addEventListener("abort", onEnd, { once: true });
     socket.on("error", (error) => fail(error.message)).once("close", () => fail("the hypervisor closed the stream"));
     const late = setTimeout(() => fail("the guest's agent is silent on its stream port"), greetingMs);
+    late.unref();
     try {
       if (signal.aborted) onEnd();
       const nonce = randomNonce();
