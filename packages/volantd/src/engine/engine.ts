@@ -410,8 +410,8 @@ export class Engine {
       return;
     }
     const signal = this.#abandon.signal;
+    const wake = this.#waker(lane.vmId);
     for (const step of plan.steps) {
-      const wake = () => this.wake(lane.vmId);
       const outcome = await this.#execute({ deps: this.#options, lane, vm: record, signal, wake }, step);
       if (outcome === "replan") break;
       if (this.#abandon.signal.aborted) return;
@@ -419,6 +419,11 @@ export class Engine {
     if (plan.steps.length > 0) lane.dirty = true;
     else if (plan.blocked === undefined) lane.failure = undefined;
     lane.settled = plan.steps.length === 0 && plan.blocked === undefined && plan.wakeAtMs === undefined && !lane.dirty;
+  }
+
+  /** Made apart from the pass: it lives as long as the guest's session, and would keep all that the pass has seen. */
+  #waker(vmId: number): () => void {
+    return () => this.wake(vmId);
   }
 
   async #execute(context: StepContext, step: Step): Promise<Outcome> {

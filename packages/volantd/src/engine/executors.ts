@@ -6,6 +6,7 @@ import { guestSettings } from "../model/guest-config.ts";
 import { hostnameOf } from "../model/hostname.ts";
 import { checkMemory } from "../model/memory.ts";
 import { HUNG, LAUNCH_FAILED, restartPolicy, wantsRestart } from "../model/restart-policy.ts";
+import type { GuestLogEntry } from "../guest/log-entry.ts";
 import type { ImageStore } from "../image/image.ts";
 import type { NetworkManager } from "../network/network-manager.ts";
 import type { Shutdown } from "../plan/observed.ts";
@@ -116,6 +117,16 @@ async function launchSpec(vm: VmRecord, { images, pool }: ExecutorDeps): Promise
   };
 }
 
+/** Keeps and tells what a VM's workload prints. A function of its own, so that it holds on to nothing else of the VM for as long as that runs. */
+function logKeeper({ logs, events }: ExecutorDeps, name: string): (entry: GuestLogEntry) => void {
+  return (entry) => {
+    logs.append(name, entry);
+    if (entry.kind !== "line") return;
+    const { stream, line, timestamp } = entry;
+    events.publish({ type: "VM_LOG", name, timestamp, stream, line });
+  };
+}
+
 const executors: Executors = {
   bring_bridge_up: ({ deps }) => deps.network.bringBridgeUp(),
   put_policy: ({ deps }, { policy }) => deps.network.putPolicy(policy),
@@ -168,12 +179,7 @@ const executors: Executors = {
       monotonicMs: deps.monotonicMs,
       isKnown: record.runningGeneration === generation,
       isLastSeen: lastLine === undefined ? undefined : (entry) => logText(entry) === lastLine,
-      onLog: (entry) => {
-        deps.logs.append(spec.name, entry);
-        if (entry.kind !== "line") return;
-        const { stream, line, timestamp } = entry;
-        deps.events.publish({ type: "VM_LOG", name: spec.name, timestamp, stream, line });
-      },
+      onLog: logKeeper(deps, spec.name),
     });
   },
 

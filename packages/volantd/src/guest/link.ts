@@ -254,8 +254,10 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
 
   /** Opens one request over HTTP/2. The answer's headers are there when it resolves; its body is the caller's to bound. */
   async request(request: GuestRequest): Promise<GuestResponse> {
-    const streams = this.#streams;
-    if (streams === undefined) throw this.#unreachable();
+    const questions = this.#questions;
+    if (questions === undefined) throw this.#unreachable();
+    // Made when it is needed: most guests never need it.
+    const streams = (this.#streams ??= this.#streamPort(questions));
     const { signal, path, method, headers } = request;
     signal?.throwIfAborted();
     const options = {
@@ -423,7 +425,6 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
         },
         onAttached: (agent, questions) => {
           this.#questions = questions;
-          this.#streams = this.#streamPort(questions);
           this.#agent = agent;
           this.#state = "attached";
           this.#tell("attached", agent);

@@ -436,15 +436,15 @@ export class QemuRuntime implements Runtime {
     const key = keyOf(process);
     const known = this.#watches.get(key);
     if (known !== undefined) return known;
-    const paths = this.#paths(process.vmId);
     const watch = new Watch({
       process,
-      qmpPath: paths.qmp,
+      qmpPath: this.#paths(process.vmId).qmp,
       // A launch need not wait for those that an earlier volantd made.
       ...(child === undefined ? { turns: this.#connecting } : { child }),
       onEnd: (record) => {
         this.#watches.delete(key);
-        const isWritten = recordExit(exitRecordPath(paths, process.generation), record, this.#options.log);
+        const path = exitRecordPath(this.#paths(process.vmId), process.generation);
+        const isWritten = recordExit(path, record, this.#options.log);
         // Who was seen alive by a look that is over may be watched once more, by a watch that has heard nothing: the first word stands, as it does in the file.
         const isKnown = this.#unwritten.get(process.vmId)?.generation === record.generation;
         if (!isWritten && !isKnown) this.#unwritten.set(process.vmId, record);
