@@ -465,7 +465,7 @@ export class Engine {
   #followLease(record: VmRecord, host: HostView): void {
     const policy = policyOf(record, undefined);
     if (policy?.mode !== "dhcp" || !policy.antiSpoof) return;
-    const tap = tapOf(host, this.#options.store.installation, record.id, policy.tap);
+    const tap = tapOf(host, record.id, policy.tap);
     if (tap === undefined) return;
     try {
       this.#options.network.followLease({ vmId: record.id, link: tap.index, mac: record.mac });

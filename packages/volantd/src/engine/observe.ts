@@ -1,7 +1,7 @@
 /** One look at the host, shared by all VMs that are due; and each VM's part of it. */
 import { formatAddress } from "../model/address.ts";
 import { isHoldableTap } from "@volant/host";
-import { vmIdOfMac } from "../model/mac.ts";
+import { MAX_MAC_VM_ID, macAddress, vmIdOfMac } from "../model/mac.ts";
 import type {
   BridgeNeighbour,
   MarkedTap,
@@ -34,49 +34,75 @@ export async function observeHost(network: NetworkManager, runtime: Runtime): Pr
   return { network: view, processes, backends, folders: new Set(folders) };
 }
 
-/** What was seen, by VM: a look is shared by many, and each would otherwise search through the parts of all. */
-interface Parts {
-  readonly processes: ReadonlyMap<number, readonly HypervisorProcess[]>;
-  readonly backends: ReadonlyMap<number, readonly HypervisorProcess[]>;
-  readonly taps: ReadonlyMap<number, readonly MarkedTap[]>;
-  /** By name, whose tap it is. */
-  readonly tapHolders: ReadonlyMap<string, readonly number[]>;
-  readonly neighbours: ReadonlyMap<string, readonly BridgeNeighbour[]>;
-  /** By the VM whose MAC it is, where that is one of this installation's. */
-  readonly ownNeighbours: ReadonlyMap<number | undefined, readonly BridgeNeighbour[]>;
+/** Values by a key that mostly one of them has: an array for each would be most of what a look at a thousand VMs leaves to be collected. */
+class ByKey<K, T> {
+  readonly #first = new Map<K, T>();
+  readonly #more = new Map<K, T[]>();
+
+  constructor(values: readonly T[], keyOf: (value: T) => K) {
+    for (const value of values) {
+      const key = keyOf(value);
+      if (!this.#first.has(key)) this.#first.set(key, value);
+      else {
+        const more = this.#more.get(key);
+        if (more === undefined) this.#more.set(key, [value]);
+        else more.push(value);
+      }
+    }
+  }
+
+  /** In the order of the values. */
+  get(key: K): readonly T[] {
+    const first = this.#first.get(key);
+    return first === undefined ? [] : [first, ...(this.#more.get(key) ?? [])];
+  }
 }
 
-const known = new WeakMap<HostView, { readonly installation: string; readonly parts: Parts }>();
+/** What was seen, by VM: a look is shared by many, and each would otherwise search through the parts of all. */
+interface Parts {
+  readonly processes: ByKey<number, HypervisorProcess>;
+  readonly backends: ByKey<number, HypervisorProcess>;
+  readonly taps: ByKey<number, MarkedTap>;
+  readonly tapsByName: ByKey<string, MarkedTap>;
+  readonly neighbours: ByKey<string, BridgeNeighbour>;
+}
 
-function partsOf(host: HostView, installation: string): Parts {
+const known = new WeakMap<HostView, Parts>();
+
+function partsOf(host: HostView): Parts {
   const before = known.get(host);
-  if (before?.installation === installation) return before.parts;
+  if (before !== undefined) return before;
   const { taps, neighbours } = host.network;
   const byVm = ({ vmId }: { readonly vmId: number }): number => vmId;
   const parts: Parts = {
-    processes: Map.groupBy(host.processes, byVm),
-    backends: Map.groupBy(host.backends, byVm),
-    taps: Map.groupBy(taps, byVm),
-    tapHolders: new Map([...Map.groupBy(taps, ({ name }) => name)].map(([name, same]) => [name, same.map(byVm)])),
-    neighbours: Map.groupBy(neighbours, ({ mac }) => mac),
-    ownNeighbours: Map.groupBy(neighbours, ({ mac }) => vmIdOfMac(installation, mac)),
+    processes: new ByKey(host.processes, byVm),
+    backends: new ByKey(host.backends, byVm),
+    taps: new ByKey(taps, byVm),
+    tapsByName: new ByKey(taps, ({ name }) => name),
+    neighbours: new ByKey(neighbours, ({ mac }) => mac.toLowerCase()),
   };
-  known.set(host, { installation, parts });
+  known.set(host, parts);
   return parts;
 }
 
 /** The neighbours with this MAC, and those with the VM's own, which it may have had before. */
-function neighboursOf(parts: Parts, vmId: number, mac: string | undefined): readonly BridgeNeighbour[] {
-  const own = parts.ownNeighbours.get(vmId) ?? [];
-  const named = mac === undefined ? [] : (parts.neighbours.get(mac) ?? []);
-  return [...own, ...named.filter((neighbour) => !own.includes(neighbour))];
+function neighboursOf(
+  parts: Parts,
+  installation: string,
+  vmId: number,
+  mac: string | undefined,
+): readonly BridgeNeighbour[] {
+  const ownMac = vmId <= MAX_MAC_VM_ID ? macAddress(installation, vmId) : undefined;
+  const own = ownMac === undefined ? [] : parts.neighbours.get(ownMac);
+  const named = mac === undefined || mac.toLowerCase() === ownMac ? [] : parts.neighbours.get(mac.toLowerCase());
+  return named.length === 0 ? own : [...own, ...named];
 }
 
 /** The tap with this name, where it is this VM's and up. */
-export function tapOf(host: HostView, installation: string, vmId: number, name: string): MarkedTap | undefined {
-  return partsOf(host, installation)
+export function tapOf(host: HostView, vmId: number, name: string): MarkedTap | undefined {
+  return partsOf(host)
     .taps.get(vmId)
-    ?.find((tap) => tap.name === name && tap.up);
+    .find((tap) => tap.name === name && tap.up);
 }
 
 /** Ids of the VMs that something on the host belongs to. */
@@ -159,25 +185,25 @@ export function observedVm(
   const { vmId } = lane;
   const own = networkOf(network, bridge);
   const guest = lane.session?.view();
-  const parts = partsOf(host, context.installation);
-  const processes = parts.processes.get(vmId) ?? [];
+  const parts = partsOf(host);
+  const processes = parts.processes.get(vmId);
   const isPaused = processes.some((process) => process.generation === guest?.generation && context.isPaused(process));
   const isExcused = isPaused || lane.session?.isOutOfReach === true;
   const excusedAtMs = isExcused ? context.nowMs : lane.excusedAtMs;
-  const taken = tap !== undefined && parts.tapHolders.get(tap)?.some((holder) => holder !== vmId) === true;
+  const taken = tap !== undefined && parts.tapsByName.get(tap).some((other) => other.vmId !== vmId);
   return {
     nowMs: context.nowMs,
     network: own,
     processes,
-    backends: parts.backends.get(vmId) ?? [],
-    taps: (parts.taps.get(vmId) ?? []).map(({ bridge: joined, ...other }) => ({
+    backends: parts.backends.get(vmId),
+    taps: parts.taps.get(vmId).map(({ bridge: joined, ...other }) => ({
       ...other,
       attached: own.managed && joined === own.bridgeName,
     })),
     policy: observedPolicy(network.policy, vmId),
     foreignTap: tap !== undefined && (taken || network.foreignNames.has(tap)),
     tapHolder: tap === undefined ? undefined : network.foreignNames.get(tap),
-    neighbours: neighboursOf(parts, vmId, mac),
+    neighbours: neighboursOf(parts, context.installation, vmId, mac),
     folder: host.folders.has(vmId),
     guest: guest === undefined ? undefined : { ...guest, lease: lane.lease, isPaused, excusedAtMs },
     shutdowns: lane.shutdowns,

@@ -89,6 +89,8 @@ export class BridgeManager implements NetworkManager {
   readonly #making = new Set<string>();
   /** One restoring at a time: another one at work would refuse. */
   #restoring: Promise<unknown> = Promise.resolve();
+  /** As the last look showed them, by index. */
+  #tapsSeen: ReadonlyMap<number, SeenTap> = new Map();
   /** As the last look showed them, by address. */
   #neighboursSeen: ReadonlyMap<string, BridgeNeighbour> = new Map();
   #deletes: PendingDelete[] = [];
@@ -176,7 +178,7 @@ export class BridgeManager implements NetworkManager {
     this.#placing.seen(look, portsByPlace(links, bridge, further), (place) => this.#further.isTaken(place));
     this.#sweep(further);
     const furtherIndexes = new Set([...further.values()].flatMap((one) => one.bridge?.index ?? []));
-    const taps: MarkedTap[] = [];
+    const seen: SeenTap[] = [];
     const foreignNames = new Map<string, string | undefined>();
     for (const link of links) {
       const mark = parseTapAlias(link.alias);
@@ -184,9 +186,11 @@ export class BridgeManager implements NetworkManager {
         const master = link.master ?? 0;
         // A further bridge is a part of the managed one, to all but this file.
         const joined = furtherIndexes.has(master) ? this.#bridge : bridges.get(master)?.name;
-        taps.push({ ...markedTap(link, mark.vmId, joined), guarded: guarded.has(link.index) });
+        seen.push(this.#tapOf(link, mark.vmId, joined, guarded.has(link.index)));
       } else foreignNames.set(link.name, mark?.installation);
     }
+    this.#tapsSeen = new Map(seen.map((one) => [one.tap.index, one]));
+    const taps = seen.map(({ tap }) => tap);
     const lans = await this.#lans.made();
     for (const { bridge: name } of lans) this.#joined.add(name);
     const others = [...bridges.values()].filter(
@@ -209,6 +213,13 @@ export class BridgeManager implements NetworkManager {
       neighbours: bridge === undefined ? [] : await this.#neighbours(bridge.index),
       policy,
     };
+  }
+
+  /** The same object as at the last look, where it would say the same: a link is the same for as long as the kernel says the same of it. */
+  #tapOf(link: Link, vmId: number, bridge: string | undefined, guarded: boolean): SeenTap {
+    const before = this.#tapsSeen.get(link.index);
+    const isSame = before?.link === link && before.tap.bridge === bridge && before.tap.guarded === guarded;
+    return isSame ? before : { link, tap: { ...markedTap(link, vmId, bridge), guarded } };
   }
 
   async #hasAddress(bridge: number): Promise<boolean> {
@@ -486,6 +497,12 @@ function bridgeState(bridge: Link | undefined): BridgeState {
   if (bridge === undefined) return "missing";
   if (bridge.kind !== "bridge") return "not_a_bridge";
   return bridge.flags.up ? "up" : "down";
+}
+
+/** A tap, and what it was made from. */
+interface SeenTap {
+  readonly link: Link;
+  readonly tap: MarkedTap;
 }
 
 function markedTap(link: Link, vmId: number, bridge: string | undefined): MarkedTap {
