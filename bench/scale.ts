@@ -13,7 +13,7 @@ import { type BenchResult, percentile } from "./result.ts";
 /** Clients that create at the same time. */
 const CLIENTS = 16;
 /** Deletes under way at once: each is answered only when nothing of its VM is left. */
-const DELETES = 480;
+const DELETES = 500;
 const LISTS = 200;
 const LIMIT_MS = 600_000;
 const IDLE_SAMPLES = 5;

@@ -62,7 +62,7 @@ const LOOK_EVERY_MS = 10_000;
  * More than launches go on at a time: what comes before a launch is waiting for the kernel and nft mostly, and costs each of many less than one alone. nft changes
  * the entries of all that wait in one transaction.
  */
-const PARALLEL = 48;
+const PARALLEL = 128;
 /**
  * The same for VMs that are to go: their steps mostly wait, for guests to end and for the kernel to take away what it takes away of many at the price of one.
  */
