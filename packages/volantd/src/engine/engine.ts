@@ -41,7 +41,7 @@ export interface EngineLog {
 export interface EngineOptions extends ExecutorDeps {
   /** How often to look though nothing has happened. Default: 10 s. */
   readonly lookEveryMs?: number;
-  /** How many VMs' steps are carried out at a time. Default: 48. */
+  /** How many VMs' steps are carried out at a time. Default: 128. */
   readonly parallel?: number;
   /** A VM that is not running so long after its hypervisor is up says so. Default: 60 s. */
   readonly startTimeoutMs?: number;

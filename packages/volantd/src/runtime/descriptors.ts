@@ -6,10 +6,10 @@ import { readFileSync, readdirSync, statSync } from "node:fs";
 import { VolantError } from "@volant/contract";
 
 /**
- * Kept free of VMs. A launch opens up to 16 files for a moment, and 16 launches go on at a time; others of the 48 VMs at whose steps the engine works may be
+ * Kept free of VMs. A launch opens up to 16 files for a moment, and 16 launches go on at a time; others of the 128 VMs at whose steps the engine works may be
  * making a tap, with one file open. The rest is for clients of the API and for looking at the host.
  */
-export const DESCRIPTOR_RESERVE = 320;
+export const DESCRIPTOR_RESERVE = 448;
 
 export interface Descriptors {
   readonly open: number;
@@ -33,8 +33,8 @@ export function checkDescriptors({ open, limit }: Descriptors): void {
   );
 }
 
-/** Of a running VM: its hypervisor's control socket, and the two of the link to its agent. */
-const PER_VM = 3;
+/** Of a running VM: its hypervisor's control socket, and the link's to its agent. A third while something uses a stream into the guest. */
+const PER_VM = 2;
 /** Fewer VMs than this are what somebody might run without expecting a limit. */
 const FEW_VMS = 1000;
 

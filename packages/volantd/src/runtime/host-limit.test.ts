@@ -66,7 +66,7 @@ test("the limit in force is the soft one", () => {
 });
 
 test("a limit for few VMs is told with the number of them", () => {
-  assert.match(fewDescriptors({ open: 40, limit: 1024 }) ?? "", /1024 files open, which is enough for about 221 VMs/);
+  assert.match(fewDescriptors({ open: 40, limit: 1024 }) ?? "", /1024 files open, which is enough for about 268 VMs/);
   assert.match(fewDescriptors({ open: 40, limit: 64 }) ?? "", /about 0 VMs/);
   for (const limit of [65_536, Number.POSITIVE_INFINITY]) assert.equal(fewDescriptors({ open: 40, limit }), undefined);
 });
