@@ -168,6 +168,21 @@ test("waiting ends when the VM runs, having shown each phase once", async () => 
   while (running.feed.readers > 0) await new Promise(setImmediate);
 });
 
+test("waiting goes on where one look fails, as a browser's do when the host's network changes", async () => {
+  let looks = 0;
+  const client = new VolantClient({
+    baseUrl: running.address,
+    apiKey: "k",
+    fetch: (url, init) => {
+      if (!url.endsWith("/vms/w")) return fetch(url, init);
+      looks += 1;
+      return looks === 1 ? Promise.reject(new TypeError("Failed to fetch")) : fetch(url, init);
+    },
+  });
+  assert.equal((await client.vms.wait("w")).name, "w");
+  assert.equal(looks, 2);
+});
+
 test("waiting for a VM that crashes fails with the reason, then or later", async () => {
   const waiting = volant.vms.wait("w", {
     status: "stopped",

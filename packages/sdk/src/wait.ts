@@ -1,5 +1,6 @@
 import type { Vm, VmStatus } from "@volant/contract";
 import { VolantError } from "@volant/contract/errors";
+import { delay } from "./delay.ts";
 import { streamItems } from "./events.ts";
 import type { Transport } from "./transport.ts";
 
@@ -33,6 +34,21 @@ export function hopeless(vm: Vm, wanted: VmStatus): VolantError | undefined {
 /** How long a look may take for what a wait in vain ends with. */
 const LAST_LOOK_MS = 2000;
 
+/** A browser gives up what is under way when the host's network changes, which on a host of VMs it does with each of them. */
+const LOOK_AGAIN_MS = 250;
+
+/** The VM now, asked for once more where nothing answered. */
+async function lookAt(transport: Transport, name: string, signal: AbortSignal | undefined): Promise<Vm> {
+  const ask = async (): Promise<Vm> => (await transport.call("vms.get", { params: { name }, signal })).body;
+  try {
+    return await ask();
+  } catch (error) {
+    if (!(error instanceof VolantError) || error.code !== "not_ready") throw error;
+    await delay(LOOK_AGAIN_MS, signal);
+    return await ask();
+  }
+}
+
 /** What a wait in vain tells: the VM as it was seen last, and where the time was too short for any look, as it is. */
 async function lastPhase(transport: Transport, name: string, last: Vm | undefined): Promise<string> {
   if (last !== undefined) return phase(last);
@@ -57,7 +73,7 @@ export async function waitForVm(transport: Transport, name: string, options: Wai
   const signal = signals.length === 0 ? undefined : AbortSignal.any(signals);
   let last: Vm | undefined;
   async function look(): Promise<Vm | undefined> {
-    const { body: vm } = await transport.call("vms.get", { params: { name }, signal });
+    const vm = await lookAt(transport, name, signal);
     if (last === undefined || phase(last) !== phase(vm)) onChange?.(vm);
     last = vm;
     if (vm.status === status) return vm;
