@@ -112,6 +112,7 @@ function load(): Libc {
     const result = call(...args);
     return result < 0 ? -lastErrno() : result;
   };
+  const addressOf = (buffer: Buffer): bigint => BigInt(koffi.address(buffer));
   const pool = new CallPool(lastErrno, MAX_CONCURRENT_CALLS);
   const starts = new CallPool(lastErrno, MAX_CONCURRENT_STARTS);
 
@@ -185,7 +186,7 @@ function load(): Libc {
     ignore: (signal) => void setHandler(signal, SIG_IGN),
     copyAbove: (fd, least) => now(fcntl, fd, F_DUPFD_CLOEXEC, least),
     close: (fd) => now(close, fd),
-    addressOf: (buffer) => BigInt(koffi.address(buffer)),
+    addressOf,
     async run(pid, path, actions, attributes, args, env, kept) {
       const result = await starts.run(posixSpawn, pid, path, actions, attributes, args, env);
       // What the tables point into must not be collected before the call is over.
@@ -216,7 +217,7 @@ function load(): Libc {
     receiveAsync: (fd, buffer, flags, source) =>
       pool.run(recvfrom, fd, buffer, buffer.length, flags, source, lengthCell(source.length)),
     receiveManyAsync: (fd, headers, count, flags) => pool.run(recvmmsg, fd, headers, count, flags, null),
-    addressOf: (buffer) => BigInt(koffi.address(buffer)),
+    addressOf,
     ioctl: (fd, request, argument) => now(ioctl, fd, request, argument),
     ioctlAsync: (fd, request, argument) => pool.run(ioctl, fd, request, argument),
     ioctlNumberAsync: (fd, request, argument) => pool.run(ioctlNumber, fd, request, argument),
@@ -234,7 +235,7 @@ function load(): Libc {
     bpf: (command, request, pointers) => {
       const number = BPF_CALL[process.arch];
       if (number === undefined) return -ENOSYS;
-      for (const [offset, target] of pointers) request.writeBigUInt64LE(BigInt(koffi.address(target)), offset);
+      for (const [offset, target] of pointers) request.writeBigUInt64LE(addressOf(target), offset);
       // The targets go along as arguments that the kernel does not look at, so that they are kept until the call is over.
       const [first, second, third] = pointers.map(([, target]) => target);
       const kept = [first ?? null, second ?? null, third ?? null];

@@ -49,8 +49,12 @@ export type AgentLine =
   | { readonly type: "beat"; readonly nonce: string };
 
 /** A control line ready to be sent. The leading newline ends whatever a dead session left unfinished. */
+function lineOf(json: string): string {
+  return `\n${json}\n`;
+}
+
 function encode(message: object): string {
-  return `\n${JSON.stringify(message)}\n`;
+  return lineOf(JSON.stringify(message));
 }
 
 export interface Hello {
@@ -82,7 +86,7 @@ export function encodeClock(nonce: string, now: Date): string {
 /** @param body JSON, as text; undefined for none */
 export function encodeAsk(nonce: string, id: number, method: string, path: string, body: string | undefined): string {
   const head = JSON.stringify({ type: "ask", nonce, id, method, path });
-  return body === undefined ? `\n${head}\n` : `\n${head.slice(0, -1)},"body":${body}}\n`;
+  return lineOf(body === undefined ? head : `${head.slice(0, -1)},"body":${body}}`);
 }
 
 /** A beat's line, to know it by: parsing one after another of those would be most of what a quiet guest costs. */
@@ -95,12 +99,12 @@ export function parseAgentLine(line: string): AgentLine | undefined {
   const message = parseObject(line);
   const nonce = asText(message?.["nonce"], 32);
   if (message === undefined || nonce === undefined || !/^[0-9a-f]{32}$/.test(nonce)) return undefined;
-  if (message["type"] === "error") {
-    const code = asText(message["code"], 64);
-    const error = asMessage(message["error"], 1024);
-    return code === undefined || error === undefined ? undefined : { type: "error", nonce, code, error };
-  }
   switch (message["type"]) {
+    case "error": {
+      const code = asText(message["code"], 64);
+      const error = asMessage(message["error"], 1024);
+      return code === undefined || error === undefined ? undefined : { type: "error", nonce, code, error };
+    }
     case "beat":
       return { type: "beat", nonce };
     case "status": {

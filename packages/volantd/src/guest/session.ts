@@ -1,8 +1,9 @@
 /**
  * One session with a guest's agent on the control port: the greeting, its questions, its status, and that it lives. Wire format: docs/agent-protocol.md. GuestLink begins the next one.
  */
-import { createConnection } from "node:net";
+import type { Socket } from "node:net";
 import { VolantError } from "@volant/contract";
+import { connectReading } from "../connect-reading.ts";
 import {
   type AgentInfo,
   beatLine,
@@ -27,9 +28,6 @@ const LAST_REPEAT_MS = 8000;
  */
 const BYTES_A_TURN = 512 * 1024;
 const BYTES_A_LINE = 256;
-
-/** Where bytes of all control ports are read to: each is done with before the next is read. */
-const received = Buffer.allocUnsafeSlow(16 * 1024);
 
 export interface SessionOptions {
   readonly controlPath: string;
@@ -64,7 +62,7 @@ class Session {
   readonly #options: SessionOptions;
   readonly #signal: AbortSignal;
   readonly #reject: (error: VolantError) => void;
-  readonly #socket: ReturnType<typeof createConnection>;
+  readonly #socket: Socket;
   readonly #lines = new LineReader(MAX_LINE_TO_HOST_BYTES);
   readonly #handshake: Handshake;
   readonly #questions: Questions;
@@ -83,10 +81,7 @@ class Session {
     this.#reject = reject;
     this.#handshake = new Handshake(nonce);
     this.#beat = beatLine(nonce);
-    const socket = createConnection({
-      path: controlPath,
-      onread: { buffer: received, callback: (count) => this.#receive(count) },
-    });
+    const socket = connectReading(controlPath, (bytes) => this.#receive(bytes));
     this.#socket = socket;
     this.#questions = new Questions(nonce, (line) => void socket.write(line));
     // Stays for the socket's whole life, because a socket that fails without a listener would end the process.
@@ -126,13 +121,13 @@ class Session {
   }
 
   /** @returns whether to go on reading */
-  #receive(count: number): boolean {
-    const lines = this.#lines.feed(received.subarray(0, count));
+  #receive(bytes: Buffer): boolean {
+    const lines = this.#lines.feed(bytes);
     for (const line of lines) {
       if (this.#isEnded) return true;
       this.#hear(line);
     }
-    this.#budgetBytes -= count + BYTES_A_LINE * lines.length;
+    this.#budgetBytes -= bytes.length + BYTES_A_LINE * lines.length;
     return this.#budgetBytes > 0;
   }
 

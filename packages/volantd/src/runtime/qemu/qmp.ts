@@ -1,12 +1,10 @@
 /** A connection to one QEMU's control socket. */
-import { createConnection, type Socket } from "node:net";
+import type { Socket } from "node:net";
+import { connectReading } from "../../connect-reading.ts";
 import { encodeQmpCommand, QmpDecoder, QmpError, type QmpMessage } from "./qmp-codec.ts";
 
 /** The commands in use are answered within milliseconds; a QEMU that takes so long is stopped, or no longer itself. */
 const COMMAND_TIMEOUT_MS = 10_000;
-
-/** Where bytes of all control sockets are read to: each is done with before the next is read. */
-const received = Buffer.allocUnsafeSlow(16 * 1024);
 
 interface PendingCommand {
   readonly resolve: (value: unknown) => void;
@@ -75,15 +73,9 @@ export class QmpClient {
   private constructor(options: QmpOptions) {
     this.#onEvent = options.onEvent;
     this.#greeting.promise.catch(() => {});
-    this.#socket = createConnection({
-      path: options.path,
-      onread: {
-        buffer: received,
-        callback: (count) => {
-          this.#receive(received.subarray(0, count));
-          return true;
-        },
-      },
+    this.#socket = connectReading(options.path, (bytes) => {
+      this.#receive(bytes);
+      return true;
     });
     this.#socket.on("error", (error) => this.#fail(new QmpError(`the hypervisor's control socket: ${error.message}`)));
     this.#socket.on("close", () => {
