@@ -1,6 +1,7 @@
 /** The agent in a real guest, and the link to it, through the death of its host. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { randomBytes } from "node:crypto";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
@@ -27,10 +28,12 @@ function open(guest: AgentGuest, name = "web", generation = 1): GuestLink {
   });
 }
 
-/** The first status that fits. */
+/** The first status that fits, from the last one on. */
 async function statusThat(link: GuestLink, fits: (status: GuestStatus) => boolean): Promise<GuestStatus> {
-  for await (const status of link.watchStatus(AbortSignal.timeout(PATIENCE_MS))) if (fits(status)) return status;
-  throw new Error(`no such status within 30 s; the last one is ${JSON.stringify(await link.status())}`);
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  let status = link.lastStatus;
+  while (status === undefined || !fits(status)) [status] = (await once(link, "status", { signal })) as [GuestStatus];
+  return status;
 }
 
 async function logOf(link: GuestLink): Promise<string[]> {

@@ -116,7 +116,7 @@ export class Links {
         const { body } = message;
         const known = before.get(linkIndexOf(body));
         const same =
-          known?.body.equals(body) === true ? known : { body: Buffer.from(body), link: decodeLink(body, false).link };
+          known?.body.equals(body) === true ? known : { body: ownBytes(body), link: decodeLink(body, false).link };
         listed.set(same.link.index, same);
         return same.link;
       },
@@ -399,4 +399,11 @@ async function absentWhen<Result>(codes: readonly string[], task: () => Promise<
     if (error instanceof NetlinkError && codes.includes(error.code)) return undefined;
     throw error;
   }
+}
+
+/** A copy that is kept for long: one from Buffer's pool would keep 64 KiB with it. */
+function ownBytes(bytes: Buffer): Buffer {
+  const own = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(own);
+  return own;
 }

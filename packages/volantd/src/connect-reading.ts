@@ -2,6 +2,13 @@ import { createConnection, type Socket } from "node:net";
 
 /** Where bytes of all these sockets are read to: each is done with before the next is read. */
 const received = Buffer.allocUnsafeSlow(16 * 1024);
+/** The part of it that was given last: what guests say most often is of one length. */
+let view = received;
+
+function firstBytes(count: number): Buffer {
+  if (view.length !== count) view = received.subarray(0, count);
+  return view;
+}
 
 /**
  * Connects to a Unix socket of which there is one for each VM, and reads it without memory of its own.
@@ -11,6 +18,6 @@ const received = Buffer.allocUnsafeSlow(16 * 1024);
 export function connectReading(path: string, take: (bytes: Buffer) => boolean): Socket {
   return createConnection({
     path,
-    onread: { buffer: received, callback: (count) => take(received.subarray(0, count)) },
+    onread: { buffer: received, callback: (count) => take(firstBytes(count)) },
   });
 }

@@ -571,18 +571,25 @@ export class Engine {
     const key = `${process.pid}:${process.startTicks}`;
     if (this.#watched.has(key)) return;
     this.#watched.add(key);
-    void this.#options.runtime
-      .waitForExit(process, this.#closing.signal)
+    void this.#options.runtime.waitForExit(process).then(
+      () => this.#exited(process, key),
+      (error: unknown) => this.#exited(process, key, error),
+    );
+  }
+
+  async #exited(process: HypervisorProcess, key: string, failure?: unknown): Promise<void> {
+    try {
+      if (failure !== undefined) throw failure;
       // Nobody is there for its session any more, which would go on trying to connect until the planner has it detached.
-      .then(() => this.#endSession(process))
-      .catch((error: unknown) => {
-        if (!this.#closing.signal.aborted)
-          this.#options.log.warn({ vm: process.vmId, error }, "a process can't be watched");
-      })
-      .finally(() => {
-        this.#watched.delete(key);
-        if (!this.#closing.signal.aborted) this.wake(process.vmId);
-      });
+      await this.#endSession(process);
+    } catch (error) {
+      if (!this.#closing.signal.aborted) {
+        this.#options.log.warn({ vm: process.vmId, error }, "a process can't be watched");
+      }
+    } finally {
+      this.#watched.delete(key);
+      if (!this.#closing.signal.aborted) this.wake(process.vmId);
+    }
   }
 
   async #endSession({ vmId, generation, pid, startTicks }: HypervisorProcess): Promise<void> {

@@ -16,19 +16,22 @@ export interface GuestPort {
   readonly agent: AgentInfo | undefined;
   /** How data reaches the guest. */
   readonly transport: TransportState;
+  /** What the guest said of itself last. */
+  readonly lastStatus: GuestStatus | undefined;
+  on(event: "status", listener: (status: GuestStatus) => void): unknown;
   on(event: "transport", listener: () => void): unknown;
   on(event: "attached", listener: (agent: AgentInfo) => void): unknown;
   on(event: "detached", listener: (reason: Error) => void): unknown;
+  /** The agent says why it can't serve this host. */
+  on(event: "refused", listener: (sentence: string) => void): unknown;
   /** The agent has not answered since then, on the monotonic clock; the link is still up. */
   on(event: "silent", listener: (sinceMs: number) => void): unknown;
   on(event: "answering", listener: () => void): unknown;
-  configure(config: GuestConfig, signal?: AbortSignal): Promise<boolean>;
-  watchStatus(signal?: AbortSignal): AsyncIterable<GuestStatus>;
-  logs(options: {
-    readonly after?: number;
-    readonly follow?: boolean;
-    readonly signal?: AbortSignal;
-  }): AsyncIterable<GuestLogEntry>;
+  configure(config: GuestConfig): Promise<boolean>;
+  /** All that the guest still has of its workload's log. */
+  logs(): AsyncIterable<GuestLogEntry>;
+  /** What the workload has printed after this number, or prints next. */
+  readLogs(after: number, wait: boolean): Promise<readonly GuestLogEntry[]>;
   shutdown(options: { readonly mode: "poweroff" | "reboot"; readonly timeoutMs?: number }): Promise<void>;
   checkHealth(signal?: AbortSignal): Promise<void>;
   /** A stream of bytes both ways; refusals are the agent's own. */
@@ -59,7 +62,7 @@ export interface GuestSessionOptions {
   readonly isLastSeen?: ((entry: GuestLogEntry) => boolean) | undefined;
 }
 
-/** A stream that ended while the link is still up is opened again after this. */
+/** A log that can't be read while the link is up is asked for again after this. */
 const REOPEN_MS = 1000;
 /** A volantd that has just been started has many guests to attach to: only from then on is one that does not answer silent. */
 const KNOWN_GRACE_MS = 5000;
@@ -78,10 +81,13 @@ function troubleOf(status: GuestStatus | undefined): string | undefined {
 
 /** What a session knows of its guest. */
 interface Known {
-  readonly attachment: AbortController | undefined;
+  /** Another object each time; undefined while there is none. */
+  readonly attachment: object | undefined;
   readonly configured: boolean;
   readonly status: GuestStatus | undefined;
   readonly silentSinceMs: number | undefined;
+  /** Why the agent can't serve this host, in its words; until it is attached. */
+  readonly refusal?: string | undefined;
 }
 
 export class GuestSession {
@@ -110,6 +116,8 @@ export class GuestSession {
     this.#onLog = onLog;
     port.on("attached", () => this.#attached());
     port.on("detached", () => this.#detached());
+    port.on("refused", (refusal) => this.#setRefusal(refusal));
+    port.on("status", (status) => this.#hear(status));
     port.on("transport", () => this.#onChange());
     port.on("silent", (sinceMs) => this.#setSilent(sinceMs));
     port.on("answering", () => this.#setSilent(undefined));
@@ -131,7 +139,7 @@ export class GuestSession {
 
   /** The same object until something of it changes. */
   view(): ObservedGuest {
-    const { attachment, configured, status, silentSinceMs } = this.#known;
+    const { attachment, configured, status, silentSinceMs, refusal } = this.#known;
     this.#view ??= {
       generation: this.generation,
       attached: attachment !== undefined,
@@ -140,6 +148,7 @@ export class GuestSession {
       health: status?.health.state,
       trouble: troubleOf(status),
       silentSinceMs,
+      refusal,
     };
     return this.#view;
   }
@@ -161,15 +170,25 @@ export class GuestSession {
     this.#onChange();
   }
 
+  #setRefusal(refusal: string): void {
+    if (refusal === this.#known.refusal) return;
+    this.#learn({ refusal });
+    this.#onChange();
+  }
+
   #attached(): void {
-    this.#known.attachment?.abort();
     this.#shown = undefined;
-    this.#learn({ attachment: new AbortController(), configured: false, status: undefined, silentSinceMs: undefined });
+    this.#learn({
+      attachment: {},
+      configured: false,
+      status: undefined,
+      silentSinceMs: undefined,
+      refusal: undefined,
+    });
     this.#onChange();
   }
 
   #detached(): void {
-    this.#known.attachment?.abort();
     const silentSinceMs = this.#known.silentSinceMs ?? this.#monotonicMs();
     this.#learn({ attachment: undefined, configured: false, silentSinceMs });
     this.#onChange();
@@ -179,11 +198,11 @@ export class GuestSession {
   async configure(config: GuestConfig): Promise<void> {
     const { attachment } = this.#known;
     if (attachment === undefined) return;
-    await this.#port.configure(config, attachment.signal);
-    if (attachment.signal.aborted || this.#known.configured) return;
+    await this.#port.configure(config);
+    if (this.#known.attachment !== attachment || this.#known.configured) return;
     this.#learn({ configured: true });
-    void this.#follow(attachment.signal, () => this.#followStatus(attachment.signal));
-    void this.#follow(attachment.signal, () => this.#followLogs(attachment.signal));
+    if (this.#port.lastStatus !== undefined) this.#hear(this.#port.lastStatus);
+    void this.#followLogs(attachment);
     this.#onChange();
   }
 
@@ -213,49 +232,50 @@ export class GuestSession {
 
   /** Lets go of the link; the guest goes on. */
   async close(): Promise<void> {
-    this.#known.attachment?.abort();
     this.#learn({ attachment: undefined });
     await this.#port.close();
   }
 
-  async #follow(signal: AbortSignal, once: () => Promise<void>): Promise<void> {
-    while (!signal.aborted) {
+  /** Of no interest before the guest is configured: then it is asked what it said last. */
+  #hear(status: GuestStatus): void {
+    if (this.#known.attachment === undefined || !this.#known.configured) return;
+    const { network, workload, health } = status;
+    // Guests tell it every few seconds, mostly without news. What is kept then is as good.
+    const shown = JSON.stringify([network, workload.state, health.state, troubleOf(status)]);
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    this.#learn({ status });
+    this.#onChange();
+  }
+
+  /** Goes on for as long as the guest stays attached. */
+  async #followLogs(attachment: object): Promise<void> {
+    while (this.#known.attachment === attachment) {
       try {
-        await once();
+        await this.#skipSeenLogs();
+        for (;;) {
+          const entries = await this.#port.readLogs(this.#lastLog.seq, true);
+          if (this.#known.attachment !== attachment) return;
+          for (const entry of entries) {
+            this.#lastLog.seq = entry.kind === "gap" ? entry.to : entry.seq;
+            this.#onLog(entry);
+          }
+        }
       } catch {
         // The link says itself when it is broken; it is attached again before anything is missed.
       }
-      await sleep(REOPEN_MS, undefined, { signal, ref: false }).catch(() => {});
+      await sleep(REOPEN_MS, undefined, { ref: false });
     }
   }
 
-  async #followStatus(signal: AbortSignal): Promise<void> {
-    for await (const status of this.#port.watchStatus(signal)) {
-      if (signal.aborted) return;
-      const { network, workload, health } = status;
-      // Guests tell it every few seconds, mostly without news. What is kept then is as good.
-      const shown = JSON.stringify([network, workload.state, health.state, troubleOf(status)]);
-      if (shown === this.#shown) continue;
-      this.#shown = shown;
-      this.#learn({ status });
-      this.#onChange();
-    }
-  }
-
-  async #followLogs(signal: AbortSignal): Promise<void> {
+  async #skipSeenLogs(): Promise<void> {
     const bootId = this.#port.agent?.bootId ?? "";
     if (this.#lastLog.bootId !== bootId) this.#lastLog = { bootId, seq: 0 };
     const isLastSeen = this.#isLastSeen;
-    if (isLastSeen !== undefined) {
-      for await (const entry of this.#port.logs({ signal })) {
-        if (entry.kind === "line" && isLastSeen(entry)) this.#lastLog.seq = entry.seq;
-      }
-      this.#isLastSeen = undefined;
+    if (isLastSeen === undefined) return;
+    for await (const entry of this.#port.logs()) {
+      if (entry.kind === "line" && isLastSeen(entry)) this.#lastLog.seq = entry.seq;
     }
-    for await (const entry of this.#port.logs({ after: this.#lastLog.seq, follow: true, signal })) {
-      if (signal.aborted) return;
-      this.#lastLog.seq = entry.kind === "gap" ? entry.to : entry.seq;
-      this.#onLog(entry);
-    }
+    this.#isLastSeen = undefined;
   }
 }

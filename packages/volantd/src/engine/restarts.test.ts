@@ -176,6 +176,22 @@ test("wherever volantd is killed between a crash and the end of its restart, the
   }
 });
 
+test("what an agent says when it can't serve this host is shown in place of its silence", async () => {
+  const bench = new Bench();
+  const running = await bench.open();
+  const { id } = await running.vms.create(request("web"));
+  const at = { bench, running, id };
+  await bench.settle(running);
+  const refusal = "the guest's agent refused the link: it speaks protocol 1";
+  bench.host.guestNews.emit("refused", refusal);
+  bench.host.guestNews.emit("silent");
+  await until(at, () => running.vms.get("web").reason === refusal, "the refusal is not shown");
+  assert.deepEqual([running.vms.get("web").status, running.vms.get("web").agent.responding], ["running", false]);
+  bench.host.guestNews.emit("answering");
+  await until(at, () => running.vms.get("web").reason === undefined, "the answer is not seen");
+  await close(at);
+});
+
 test("a guest that stops answering is shown at once; with a policy it is ended after the limit and started again, without one it is left alone", async () => {
   for (const policy of ["no", "always"] as const) {
     const bench = new Bench();

@@ -14,15 +14,16 @@ export interface Wait {
 
 /** Those who wait for something to become so. */
 export class Waiters {
-  readonly #checks = new Set<() => void>();
+  /** Made when somebody waits: there are as many of these as there are VMs. */
+  #checks: Set<() => void> | undefined;
 
   get count(): number {
-    return this.#checks.size;
+    return this.#checks?.size ?? 0;
   }
 
   /** Something may have become so. */
   notify(): void {
-    for (const check of this.#checks) check();
+    for (const check of this.#checks ?? []) check();
   }
 
   /** @throws VolantError `timeout`; `not_ready` when volantd stops first; the signal's reason; what `done` throws */
@@ -39,7 +40,8 @@ export class Waiters {
     const timer = setTimeout(() => reject(new VolantError("timeout", what())), timeoutMs);
     const leave = () => reject(signal?.reason as Error);
     signal?.addEventListener("abort", leave, { once: true });
-    this.#checks.add(check);
+    const checks = (this.#checks ??= new Set());
+    checks.add(check);
     try {
       signal?.throwIfAborted();
       check();
@@ -47,7 +49,8 @@ export class Waiters {
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener("abort", leave);
-      this.#checks.delete(check);
+      checks.delete(check);
+      if (checks.size === 0 && this.#checks === checks) this.#checks = undefined;
     }
   }
 }

@@ -37,6 +37,8 @@ type Behaviour = {
   deafFor?: number;
   /** Sync lines that get lost on their way first. */
   lostLines?: number;
+  /** Answers a hello with a refusal. */
+  refuses?: boolean;
   /** Says nothing by itself. */
   mute?: boolean;
   /** Answers the sync line with random bytes. */
@@ -100,6 +102,9 @@ class FakeGuest {
     if (line.type === "ask") return this.#answer(control, line);
     if (line.type !== "hello" || this.lines.length <= (this.behaviour.deafFor ?? 0)) return;
     this.#nonce = line.nonce;
+    if (this.behaviour.refuses === true) {
+      return this.say({ type: "error", error: "it speaks protocol 1", code: "protocol_unsupported" });
+    }
     const agent = { version: "0.1.0", protocol: 2, kernel: "6.1", boot_id: "b" };
     const wall_time = this.behaviour.wallTime ?? new Date().toISOString();
     const ack = JSON.stringify({ type: "ack", nonce: line.nonce, wall_time, agent });
@@ -333,31 +338,21 @@ test("a log that grows faster than it is read has an end all the same for whoeve
   assert.ok(lines >= 32 && lines < 40, `${lines}`);
 });
 
-test("whoever watches sees the status that is there and each change, and an aborted watch ends without an error", async (context) => {
+test("the guest's status is told as it comes and stays for whoever asks, until the session ends; what is no status is left out", async (context) => {
   const { guest, link } = await start(context);
   await link.attached();
-  const abort = new AbortController();
-  const seen: string[] = [];
-  const watching = (async () => {
-    for await (const { hostname } of link.watchStatus(abort.signal)) {
-      seen.push(hostname);
-      if (hostname === "first") guest.tellStatus("second");
-    }
-  })();
+  const told: string[] = [];
+  link.on("status", ({ hostname }) => told.push(hostname));
   guest.tellStatus("first");
   guest.say({ type: "status", status: { hostname: 5 } });
-  while (seen.length < 2) assert.equal(await link.configure(config), true);
-  abort.abort();
-  await watching;
-  for await (const { hostname } of link.watchStatus()) {
-    seen.push(hostname);
-    break;
-  }
-  assert.deepEqual(seen, ["first", "second", "second"]);
-  const broken = (async () => {
-    for await (const _ of link.watchStatus()) guest.drop();
-  })();
-  await assert.rejects(broken, { code: "guest_unreachable" });
+  guest.tellStatus("second");
+  while (told.length < 2) assert.equal(await link.configure(config), true);
+  assert.deepEqual(told, ["first", "second"]);
+  assert.equal(link.lastStatus?.hostname, "second");
+  const gone = once(link, "detached");
+  guest.drop();
+  await gone;
+  assert.equal(link.lastStatus, undefined);
 });
 
 test("a hello is repeated with the same nonce until the agent answers", async (context) => {
@@ -365,6 +360,15 @@ test("a hello is repeated with the same nonce until the agent answers", async (c
   await link.attached();
   assert.equal(guest.lines.length, 2);
   assert.equal(guest.lines[0]?.nonce, guest.lines[1]?.nonce);
+});
+
+test("why an agent can't serve this host is told each time it says so, and is over once it can", async (context) => {
+  const { guest, link } = await start(context, { refuses: true });
+  const [sentence] = (await once(link, "refused")) as [string];
+  assert.equal(sentence, "the guest's agent refused the link: it speaks protocol 1");
+  await once(link, "refused");
+  guest.behaviour.refuses = false;
+  await link.attached();
 });
 
 test("a guest whose clock is wrong is told the time after its ack", async (context) => {

@@ -5,7 +5,6 @@
 import { EventEmitter } from "node:events";
 import { constants, type ClientHttp2Stream, type OutgoingHttpHeaders } from "node:http2";
 import { Readable, type Duplex } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import { VolantError } from "@volant/contract";
 import { writeBytesTogether } from "./bytes-together.ts";
 import { DataLink, type DataTransport, type TransportState } from "./data-link.ts";
@@ -16,7 +15,7 @@ import type { AgentInfo, GuestIdentity } from "./control-lines.ts";
 import { readLogEntry, type GuestLogEntry } from "./log-entry.ts";
 import { Pulse } from "./pulse.ts";
 import { fitsLine, type Question, type Questions } from "./questions.ts";
-import { runSession } from "./session.ts";
+import { Session } from "./session.ts";
 import { StreamPort } from "./stream-port.ts";
 import { asMessage, asText, type JsonObject, parseObject } from "./untrusted.ts";
 
@@ -41,6 +40,7 @@ const KEPT_LOG_BYTES = 256 * 1024;
 const LOG_LINE_BYTES = 64;
 /** Bodies of answers that are read whole. */
 const MAX_BODY_BYTES = 256 * 1024;
+const VIRTIO_SERIAL: TransportState = { name: "virtio-serial" };
 /** Of the 320 requests that the agent serves at once, what is left is for volantd's own. */
 const MAX_OPEN_STREAMS = 288;
 
@@ -71,12 +71,18 @@ interface GuestLinkEvents {
   attached: [agent: AgentInfo];
   /** A session that was attached has ended. */
   detached: [reason: VolantError];
+  /** The agent is there and can't serve this host, and says why; it is asked again and again. */
+  refused: [sentence: string];
   /** An agent that is attached has not answered since then, on the clock of `performance.now()`. */
   silent: [sinceMs: number];
   /** It answers again. */
   answering: [];
+  /** What the guest says of itself, when it is attached and after each change. */
+  status: [status: GuestStatus];
   /** Data goes another way than before. */
   transport: [state: TransportState];
+  /** The link was closed for good. */
+  closed: [];
 }
 
 export interface GuestRequest {
@@ -108,18 +114,21 @@ export interface GuestLogsOptions {
 
 export class GuestLink extends EventEmitter<GuestLinkEvents> {
   readonly #options: GuestLinkOptions;
-  readonly #closing = new AbortController();
-  readonly #done: Promise<void>;
-  readonly #data: DataLink;
+  /** Absent where the guest has no second way in. */
+  readonly #data: DataLink | undefined;
   #state: GuestLinkState = "connecting";
   readonly #pulse: Pulse;
+  /** Before the next session is begun. */
+  #pauseMs = FIRST_RETRY_MS;
+  #retry: NodeJS.Timeout | undefined;
+  /** The present one, or the last. */
+  #session: Session | undefined;
+  #begunMs = 0;
   /** Of the present session, as is what follows. */
   #questions: Questions | undefined;
   #streams: StreamPort | undefined;
   #agent: AgentInfo | undefined;
   #status: GuestStatus | undefined;
-  /** Called when there is a status, or none will come any more. */
-  readonly #statusWaiting = new Set<() => void>();
   #lastError: VolantError | undefined;
   #open = 0;
 
@@ -127,12 +136,10 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     super();
     this.#options = options;
     this.#pulse = options.pulse ?? new Pulse();
-    this.#data = new DataLink({
-      transport: options.data,
-      heartbeatMs: options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS,
-      onChange: () => this.#tell("transport", this.#data.state),
-    });
-    this.#done = this.#run();
+    const { data, heartbeatMs = DEFAULT_HEARTBEAT_MS } = options;
+    this.#data =
+      data && new DataLink({ transport: data, heartbeatMs, onChange: () => this.#tell("transport", this.transport) });
+    this.#begin();
   }
 
   /** Opens a link and keeps it open until `close`. The sockets need not exist yet. */
@@ -149,9 +156,14 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     return this.#agent;
   }
 
+  /** What the guest said of itself last, in the present session. */
+  get lastStatus(): GuestStatus | undefined {
+    return this.#status;
+  }
+
   /** How data reaches the guest. */
   get transport(): TransportState {
-    return this.#data.state;
+    return this.#data?.state ?? VIRTIO_SERIAL;
   }
 
   /** Why the last session ended or did not begin: what to tell a user whose guest does not call home. */
@@ -162,17 +174,20 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   /** Resolves as soon as the link is attached. Rejects when it is closed or `signal` aborts first. */
   async attached(signal?: AbortSignal): Promise<AgentInfo> {
     if (this.#agent !== undefined) return this.#agent;
+    signal?.throwIfAborted();
+    if (this.#state === "closed") throw closedError();
     const { promise, resolve, reject } = Promise.withResolvers<AgentInfo>();
-    const stop = AbortSignal.any([this.#closing.signal, ...(signal === undefined ? [] : [signal])]);
-    const onStop = () => reject(signal?.aborted === true ? signal.reason : closedError());
-    if (stop.aborted) onStop();
-    stop.addEventListener("abort", onStop, { once: true });
+    const onAbort = (): void => reject(signal?.reason as Error);
+    const onClosed = (): void => reject(closedError());
+    signal?.addEventListener("abort", onAbort, { once: true });
     this.once("attached", resolve);
+    this.once("closed", onClosed);
     try {
       return await promise;
     } finally {
-      stop.removeEventListener("abort", onStop);
+      signal?.removeEventListener("abort", onAbort);
       this.off("attached", resolve);
+      this.off("closed", onClosed);
     }
   }
 
@@ -196,26 +211,22 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     return status;
   }
 
-  /** The status now, and after each change; changes that come faster than they are read are one. Ends by abort; throws `guest_unreachable` when the link breaks. */
-  async *watchStatus(signal?: AbortSignal): AsyncGenerator<GuestStatus, void, undefined> {
-    const questions = this.#questions;
-    let seen: GuestStatus | undefined;
-    for (;;) {
-      if (signal?.aborted === true) return;
-      if (questions === undefined || this.#questions !== questions) throw this.#unreachable();
-      if (this.#status !== undefined && this.#status !== seen) {
-        seen = this.#status;
-        yield seen;
-        continue;
-      }
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const wake = (): void => resolve();
-      this.#statusWaiting.add(wake);
-      signal?.addEventListener("abort", wake, { once: true });
-      await promise;
-      this.#statusWaiting.delete(wake);
-      signal?.removeEventListener("abort", wake);
-    }
+  /**
+   * What the workload has printed after an entry's number, and the numbers of what the guest does not have any more; all that it has after 0.
+   *
+   * @param wait answered once there is something
+   * @throws VolantError `guest_unreachable` when the link breaks; the signal's reason
+   */
+  readLogs(after: number, wait: boolean, signal?: AbortSignal): Promise<readonly GuestLogEntry[]> {
+    const path = `/v1/logs?after=${after}${wait ? "&wait" : ""}`;
+    return this.#ask({ method: "GET", path, signal }).then(({ entries: sent }) => {
+      const entries = Array.isArray(sent) ? sent.map(readLogEntry) : [];
+      // What is not what it should be is left out.
+      const good = entries.filter((entry) => entry !== undefined);
+      // Who has nothing to say waits: asked again at once, such an agent would keep this process busy.
+      if (good.length === 0 && (wait || entries.length > 0)) throw this.#unreachable();
+      return good;
+    });
   }
 
   /** The workload's log. Ends by abort, or at the present without `follow`; throws `guest_unreachable` when the link breaks. */
@@ -226,19 +237,13 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     try {
       // Who has read as much as an agent keeps has read all that there was when he began, however much comes meanwhile.
       while (follow || read < KEPT_LOG_BYTES) {
-        const path = `/v1/logs?after=${after}${follow ? "&wait" : ""}`;
-        const { entries: sent } = await this.#ask({ method: "GET", path, signal });
-        const entries = Array.isArray(sent) ? sent.map(readLogEntry) : [];
-        if (entries.length === 0 && !follow) return;
+        const entries = await this.readLogs(after, follow, signal);
+        if (entries.length === 0) return;
         for (const entry of entries) {
-          // What is not what it should be is left out.
-          if (entry === undefined) continue;
           after = entry.kind === "gap" ? entry.to : entry.seq;
           if (entry.kind === "line") read += entry.line.length + LOG_LINE_BYTES;
           yield entry;
         }
-        // Who has nothing to say waits: asked again at once, such an agent would keep this process busy.
-        if (entries.every((entry) => entry === undefined)) throw this.#unreachable();
       }
     } catch (error) {
       if (signal?.aborted === true) return;
@@ -266,7 +271,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     };
     const head = { ...headers, ":method": method, ":path": path };
     // What serves data over a vsock device serves streams into the guest, and nothing else.
-    const data = request.open === true ? this.#data.http : undefined;
+    const data = request.open === true ? this.#data?.http : undefined;
     let stream: ClientHttp2Stream;
     try {
       stream = data === undefined ? await streams.request(head, options) : data.request(head, options);
@@ -368,71 +373,70 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
 
   /** Ends the link for good. The guest goes on. */
   async close(): Promise<void> {
-    this.#closing.abort();
-    await this.#done;
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#closing;
-    let pauseMs = FIRST_RETRY_MS;
-    while (!signal.aborted) {
-      this.#state = "connecting";
-      const startedAt = performance.now();
-      const reason = await this.#session().catch((error: unknown) => error);
-      const wasAttached = this.#agent !== undefined;
-      this.#lastError = reason instanceof VolantError ? reason : this.#unreachable(reason);
-      this.#questions = undefined;
-      this.#streams?.end();
-      this.#streams = undefined;
-      this.#agent = undefined;
-      this.#setStatus(undefined);
-      this.#data.end();
-      if (wasAttached) {
-        if (performance.now() - startedAt >= LASTING_SESSION_MS) pauseMs = FIRST_RETRY_MS;
-        this.#tell("detached", this.#lastError);
-      }
-      if (signal.aborted) break;
-      const growth = (this.#state as GuestLinkState) === "connecting" ? RETRY_GROWTH.alone : RETRY_GROWTH.answered;
-      this.#state = "connecting";
-      await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {});
-      pauseMs = Math.min(pauseMs * growth, LAST_RETRY_MS);
-    }
+    if (this.#state === "closed") return;
     this.#state = "closed";
+    clearTimeout(this.#retry);
+    this.#session?.close();
+    this.#tell("closed");
   }
 
-  #session(): Promise<never> {
+  #begin(): void {
     const { controlPath, identity, generation, now, randomNonce, heartbeatMs } = this.#options;
     const nonce = randomNonce();
     const quiet = heartbeatMs ?? DEFAULT_HEARTBEAT_MS;
-    return runSession(
-      {
-        controlPath,
-        identity,
-        generation,
-        now,
-        nonce,
-        beatMs: Math.max(LEAST_BEAT_MS, Math.min(BEAT_MS, quiet / 2)),
-        liveness: { silentAfterMs: Math.min(SILENT_AFTER_MS, quiet), endAfterMs: 2 * quiet },
-        pulse: this.#pulse,
-        onSilent: (sinceMs) => this.#tell("silent", sinceMs),
-        onAnswer: () => this.#tell("answering"),
-        onWaiting: () => {
-          this.#state = "waiting";
-        },
-        onStatus: (sent) => {
-          const status = readGuestStatus(sent);
-          if (status !== undefined) this.#setStatus(status);
-        },
-        onAttached: (agent, questions) => {
-          this.#questions = questions;
-          this.#agent = agent;
-          this.#state = "attached";
-          this.#tell("attached", agent);
-          this.#data.begin(agent, nonce);
-        },
+    this.#state = "connecting";
+    this.#begunMs = performance.now();
+    this.#session = new Session({
+      controlPath,
+      identity,
+      generation,
+      now,
+      nonce,
+      beatMs: Math.max(LEAST_BEAT_MS, Math.min(BEAT_MS, quiet / 2)),
+      liveness: { silentAfterMs: Math.min(SILENT_AFTER_MS, quiet), endAfterMs: 2 * quiet },
+      pulse: this.#pulse,
+      onSilent: (sinceMs) => this.#tell("silent", sinceMs),
+      onAnswer: () => this.#tell("answering"),
+      onWaiting: () => {
+        this.#state = "waiting";
       },
-      this.#closing.signal,
-    );
+      onStatus: (sent) => {
+        const status = readGuestStatus(sent);
+        if (status === undefined) return;
+        this.#status = status;
+        this.#tell("status", status);
+      },
+      onAttached: (agent, questions) => {
+        this.#questions = questions;
+        this.#agent = agent;
+        this.#state = "attached";
+        this.#tell("attached", agent);
+        this.#data?.begin(agent, nonce);
+      },
+      onRefused: (sentence) => this.#tell("refused", sentence),
+      onEnd: (reason) => this.#ended(reason),
+    });
+  }
+
+  #ended(reason: VolantError): void {
+    const wasAttached = this.#agent !== undefined;
+    this.#lastError = reason;
+    this.#questions = undefined;
+    this.#streams?.end();
+    this.#streams = undefined;
+    this.#agent = undefined;
+    this.#status = undefined;
+    this.#data?.end();
+    if (wasAttached) {
+      if (performance.now() - this.#begunMs >= LASTING_SESSION_MS) this.#pauseMs = FIRST_RETRY_MS;
+      this.#tell("detached", reason);
+    }
+    if (this.#state === "closed") return;
+    const growth = this.#state === "connecting" ? RETRY_GROWTH.alone : RETRY_GROWTH.answered;
+    this.#state = "connecting";
+    this.#retry = setTimeout(() => this.#begin(), this.#pauseMs);
+    this.#retry.unref();
+    this.#pauseMs = Math.min(this.#pauseMs * growth, LAST_RETRY_MS);
   }
 
   #streamPort(questions: Questions): StreamPort {
@@ -446,18 +450,13 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
     });
   }
 
-  #setStatus(status: GuestStatus | undefined): void {
-    this.#status = status;
-    for (const wake of this.#statusWaiting) wake();
-  }
-
   /** Listeners run apart from the link: one that throws is a bug of its own, not the link's end. */
   #tell<K extends keyof GuestLinkEvents>(event: K, ...args: GuestLinkEvents[K]): void {
     queueMicrotask(() => (this.emit as (name: string, ...values: unknown[]) => boolean).call(this, event, ...args));
   }
 
   #unreachable(cause?: unknown): VolantError {
-    if (this.#closing.signal.aborted) return closedError();
+    if (this.#state === "closed") return closedError();
     return new VolantError("guest_unreachable", "the guest's agent is not connected", { cause });
   }
 
@@ -467,11 +466,12 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   }
 
   /** @throws VolantError the agent's refusal, `guest_unreachable`, `exhausted`; the signal's reason */
-  async #ask(question: Question, questions = this.#questions): Promise<JsonObject> {
-    if (questions === undefined) throw this.#unreachable();
-    const { status, body } = await questions.ask(question);
-    if (status >= 200 && status < 300) return body;
-    throw refusal(question, status, body);
+  #ask(question: Question, questions = this.#questions): Promise<JsonObject> {
+    if (questions === undefined) return Promise.reject(this.#unreachable());
+    return questions.ask(question).then(({ status, body }) => {
+      if (status >= 200 && status < 300) return body;
+      throw refusal(question, status, body);
+    });
   }
 
   /** A request whose answer is read whole. */

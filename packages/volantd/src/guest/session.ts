@@ -48,20 +48,15 @@ export interface SessionOptions {
   readonly onSilent: (sinceMs: number) => void;
   /** Something is heard again. */
   readonly onAnswer: () => void;
+  /** The agent said why it can't serve this host; the session ends. */
+  readonly onRefused: (sentence: string) => void;
+  /** Once, with why it ended. */
+  readonly onEnd: (reason: VolantError) => void;
 }
 
-/** Runs one session to its end. Always rejects: with why it ended. */
-export function runSession(options: SessionOptions, signal: AbortSignal): Promise<never> {
-  if (signal.aborted) return Promise.reject(new VolantError("guest_unreachable", "the link was closed"));
-  return new Promise((_resolve, reject) => {
-    new Session(options, signal, reject);
-  });
-}
-
-class Session {
+/** Begins when it is made. There is one for each guest at all times, so it waits by callbacks: a promise of each wait would cost as much again as the session. */
+export class Session {
   readonly #options: SessionOptions;
-  readonly #signal: AbortSignal;
-  readonly #reject: (error: VolantError) => void;
   readonly #socket: Socket;
   readonly #lines = new LineReader(MAX_LINE_TO_HOST_BYTES);
   readonly #handshake: Handshake;
@@ -74,11 +69,9 @@ class Session {
   #budgetBytes = BYTES_A_TURN;
   #isEnded = false;
 
-  constructor(options: SessionOptions, signal: AbortSignal, reject: (error: VolantError) => void) {
+  constructor(options: SessionOptions) {
     const { controlPath, nonce, pulse } = options;
     this.#options = options;
-    this.#signal = signal;
-    this.#reject = reject;
     this.#handshake = new Handshake(nonce);
     this.#beat = beatLine(nonce);
     const socket = connectReading(controlPath, (bytes) => this.#receive(bytes));
@@ -93,22 +86,23 @@ class Session {
       this.#greet(FIRST_REPEAT_MS);
     });
     this.#stopPulse = pulse.every((nowMs) => this.#turn(nowMs));
-    signal.addEventListener("abort", this.#onAbort, { once: true });
   }
 
-  readonly #onAbort = (): void => this.#end("the link was closed");
+  /** Ends it from this side. */
+  close(): void {
+    this.#end("the link was closed");
+  }
 
   /** The first word of its end is why it ended. */
   #end(what: string, cause?: unknown): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
-    this.#signal.removeEventListener("abort", this.#onAbort);
     this.#stopPulse();
     clearTimeout(this.#repeating);
     this.#socket.destroy();
     const error = new VolantError("guest_unreachable", what, { cause });
-    this.#reject(error);
     this.#questions.end(error);
+    this.#options.onEnd(error);
   }
 
   /** Says hello until the agent answers. */
@@ -122,6 +116,12 @@ class Session {
 
   /** @returns whether to go on reading */
   #receive(bytes: Buffer): boolean {
+    // Most of what comes.
+    if (this.#lines.isLine(bytes, this.#beat)) {
+      this.#heard();
+      this.#budgetBytes -= bytes.length + BYTES_A_LINE;
+      return this.#budgetBytes > 0;
+    }
     const lines = this.#lines.feed(bytes);
     for (const line of lines) {
       if (this.#isEnded) return true;
@@ -142,7 +142,10 @@ class Session {
   }
 
   #welcome(step: ReturnType<Handshake["receive"]>): void {
-    if (step.kind === "refused") return this.#end(step.error.message);
+    if (step.kind === "refused") {
+      this.#options.onRefused(step.error.message);
+      return this.#end(step.error.message);
+    }
     if (step.kind !== "begin") return;
     clearTimeout(this.#repeating);
     if (step.clock !== undefined) this.#socket.write(step.clock);

@@ -97,6 +97,8 @@ export interface ObservedGuest {
   readonly trouble: string | undefined;
   /** Since when it has not answered, on the clock of `nowMs`; of a guest that has never answered, undefined. */
   readonly silentSinceMs?: number | undefined;
+  /** Its agent is there and can't serve this host: why not, in a sentence. */
+  readonly refusal?: string | undefined;
   /** When its silence was last seen to be no fault of its own: this host can't connect to its link, or has paused it. */
   readonly excusedAtMs?: number | undefined;
   /** It is paused. */

@@ -184,6 +184,13 @@ test("a start is late once its limit has passed since its hypervisor was first s
     String(reason(vm, { guest: { ...attached, health: "unknown" } }).reason),
     /not running after 5 s: waiting_for_health/,
   );
+  const refusing = { ...attached, attached: false, configured: false, refusal: "it speaks protocol 1" };
+  assert.equal(reason(vm, { guest: refusing }).reason, "it speaks protocol 1");
+  assert.match(
+    String(reason(vm, { guest: { ...refusing, generation: 9 } }).reason),
+    /not called home/,
+    "an earlier run",
+  );
   const dhcp = desired({ address: undefined, needsLease: true, startedGeneration: 1 });
   const late = reason(dhcp, {});
   assert.equal(late.status, "starting");

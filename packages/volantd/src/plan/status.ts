@@ -73,15 +73,17 @@ export function vmStatus({ vm, observed, shown, ended, trouble, passedLimitMs }:
     const reason = observed.processes.length > 0 ? "restarting" : undefined;
     return { status: "pending", reason: trouble ?? reason };
   }
-  const why = observed.guest?.isPaused === true ? PAUSED : SILENT;
-  const silent = isSilent(observed.guest, vm.generation, observed.nowMs) ? why : undefined;
+  const { guest } = observed;
+  const refusal = guest?.generation === vm.generation ? guest.refusal : undefined;
+  const why = guest?.isPaused === true ? PAUSED : (refusal ?? SILENT);
+  const silent = isSilent(guest, vm.generation, observed.nowMs) ? why : undefined;
   if (vm.runningGeneration === vm.generation) {
     return { status: "running", reason: trouble ?? silent ?? unwellReason(vm, observed) };
   }
   if (silent !== undefined) return { status: "starting", reason: trouble ?? silent };
   const waitsFor = waitingFor(vm, observed);
   const late = passedLimitMs === undefined ? waitsFor : overdueText(waitsFor, observed, passedLimitMs);
-  return { status: "starting", reason: trouble ?? late };
+  return { status: "starting", reason: trouble ?? refusal ?? late };
 }
 
 const STOPPED: StatusView = { status: "stopped", reason: undefined };

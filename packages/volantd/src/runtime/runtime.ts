@@ -93,8 +93,8 @@ export interface Runtime {
    *   `exhausted` when a limit of the host's was met (processes, descriptors, disk), so that the hypervisor was not really tried
    */
   launch(spec: LaunchSpec, signal: AbortSignal): Promise<HypervisorProcess>;
-  /** Resolves when the process is gone; for processes that this volantd started and for adopted ones alike. */
-  waitForExit(process: HypervisorProcess, signal: AbortSignal): Promise<void>;
+  /** Resolves when the process is gone; for processes that this volantd started and for adopted ones alike. Rejects when the runtime is closed first. */
+  waitForExit(process: HypervisorProcess): Promise<void>;
   /** Whether its processors were told to stand still, as far as it has said. */
   isPaused(process: HypervisorProcess): boolean;
   /** Presses the virtual power button. Resolves when the hypervisor has taken the command, not when the guest is off. */

@@ -1,6 +1,7 @@
 /** From rows to records. The schema's checks hold what these conversions rely on. */
 import type { SQLOutputValue } from "node:sqlite";
 import type { Manifest, VmConfig, VmStatus } from "@volant/contract";
+import { Alike } from "../alike.ts";
 import { needsTapDevice } from "../model/network.ts";
 import type { Replica } from "../model/deployment.ts";
 import type { VmSpec } from "../model/vm-spec.ts";
@@ -39,8 +40,18 @@ function replica(row: Row): Replica | undefined {
   };
 }
 
-export function vmRecord(row: Row): VmRecord {
+/** Most VMs are of a few plugins, and would each hold a copy. */
+const manifests = new Alike<VmSpec["manifest"]>();
+const images = new Alike<VmSpec["initramfs"]>();
+
+function vmSpec(row: Row): VmSpec {
   const spec = JSON.parse(text(row, "spec")) as VmSpec;
+  const { plugin, manifest, initramfs } = spec;
+  return { ...spec, manifest: manifests.of(plugin, manifest), initramfs: images.of(plugin, initramfs) };
+}
+
+export function vmRecord(row: Row): VmRecord {
+  const spec = vmSpec(row);
   const next = optionalText(row, "next_spec");
   return {
     id: integer(row, "id"),

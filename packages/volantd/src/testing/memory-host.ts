@@ -282,14 +282,13 @@ export class MemoryRuntime implements Runtime {
     });
   }
 
-  async waitForExit({ pid }: HypervisorProcess, signal: AbortSignal): Promise<void> {
+  async waitForExit({ pid }: HypervisorProcess): Promise<void> {
     if (!this.#host.processes.has(pid)) return;
-    await new Promise<void>((resolve, reject) => {
+    await new Promise<void>((resolve) => {
       const onExit = (ended: number) => {
         if (ended === pid) resolve();
       };
       this.#host.exits.on("exit", onExit);
-      signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
     });
   }
 
@@ -373,6 +372,8 @@ export class MemoryGuest extends EventEmitter implements GuestPort {
     // Said of every guest: tests that do so have one.
     host.guestNews.on("silent", () => this.emit("silent", performance.now()));
     host.guestNews.on("answering", () => this.emit("answering"));
+    host.guestNews.on("refused", (sentence: string) => this.emit("refused", sentence));
+    host.guestNews.on("network", () => this.emit("status", this.#status()));
   }
 
   #process(): HypervisorProcess | undefined {
@@ -386,15 +387,8 @@ export class MemoryGuest extends EventEmitter implements GuestPort {
     return true;
   }
 
-  async *watchStatus(signal?: AbortSignal): AsyncGenerator<GuestStatus> {
-    while (signal?.aborted !== true && !this.#closing.signal.aborted) {
-      yield this.#status();
-      const news = new AbortController();
-      const onNews = () => news.abort();
-      this.#host.guestNews.once("network", onNews);
-      await untilAborted(news.signal, signal, this.#closing.signal);
-      this.#host.guestNews.off("network", onNews);
-    }
+  get lastStatus(): GuestStatus {
+    return this.#status();
   }
 
   #status(): GuestStatus {
@@ -412,25 +406,25 @@ export class MemoryGuest extends EventEmitter implements GuestPort {
     };
   }
 
-  async *logs({
-    after = 0,
-    follow,
-    signal,
-  }: {
-    readonly after?: number;
-    readonly follow?: boolean;
-    readonly signal?: AbortSignal;
-  }): AsyncGenerator<GuestLogEntry> {
-    if (after < 1)
-      yield {
+  async *logs(): AsyncGenerator<GuestLogEntry> {
+    yield* await this.readLogs(0);
+  }
+
+  async readLogs(after: number): Promise<GuestLogEntry[]> {
+    if (after >= 1) {
+      await untilAborted(this.#closing.signal);
+      throw new VolantError("guest_unreachable", "the link to the guest was closed");
+    }
+    return [
+      {
         kind: "line",
         seq: 1,
         stream: "stdout",
         line: "hello",
         timestamp: "2026-01-01T00:00:00.000Z",
         truncated: false,
-      };
-    if (follow === true) await untilAborted(signal, this.#closing.signal);
+      },
+    ];
   }
 
   async checkHealth(): Promise<void> {}

@@ -33,6 +33,7 @@ import { findQemu, kvmAccess, qemuVersion, readCpuFacts } from "./host-facts.ts"
 import { vmIdentity } from "./identity.ts";
 import { OwnChild } from "./own-child.ts";
 import { QmpError } from "./qmp-codec.ts";
+import { orAborted } from "../../or-aborted.ts";
 import { Slots } from "../../slots.ts";
 import { SEARCH_PATH, startHypervisor } from "./start.ts";
 import { BACKEND_PROGRAM } from "../vsock/argv.ts";
@@ -309,8 +310,8 @@ export class QemuRuntime implements Runtime {
     }
   }
 
-  async waitForExit(process: HypervisorProcess, signal: AbortSignal): Promise<void> {
-    await this.#watch(process).ended(signal);
+  waitForExit(process: HypervisorProcess): Promise<void> {
+    return this.#watch(process).ended;
   }
 
   async pressPowerButton(process: HypervisorProcess): Promise<void> {
@@ -345,7 +346,7 @@ export class QemuRuntime implements Runtime {
     const giveUp = new AbortController();
     const timer = setTimeout(() => giveUp.abort(), KILL_TIMEOUT_MS);
     try {
-      await watch.ended(giveUp.signal);
+      await orAborted(watch.ended, giveUp.signal);
     } catch (error) {
       if (!isRunning(target)) return;
       throw new VolantError("timeout", `the hypervisor process ${target.pid} does not end, though it was killed`, {
@@ -393,7 +394,7 @@ export class QemuRuntime implements Runtime {
       const { process } = watch;
       if (process.vmId !== vmId || process.generation !== generation || isRunning(process)) continue;
       try {
-        await watch.ended(AbortSignal.timeout(END_SEEN_MS));
+        await orAborted(watch.ended, AbortSignal.timeout(END_SEEN_MS));
       } catch {
         // Then there is nothing more to know.
       }
@@ -439,6 +440,7 @@ export class QemuRuntime implements Runtime {
     const watch = new Watch({
       process,
       qmpPath: this.#paths(process.vmId).qmp,
+      closing: this.#closing.signal,
       // A launch need not wait for those that an earlier volantd made.
       ...(child === undefined ? { turns: this.#connecting } : { child }),
       onEnd: (record) => {

@@ -7,6 +7,7 @@ import { encodeQmpCommand, QmpDecoder, QmpError, type QmpMessage } from "./qmp-c
 const COMMAND_TIMEOUT_MS = 10_000;
 
 interface PendingCommand {
+  readonly id: number;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: Error) => void;
 }
@@ -28,9 +29,11 @@ export interface QmpOptions {
 export class QmpClient {
   readonly #socket: Socket;
   readonly #decoder = new QmpDecoder();
-  readonly #pending = new Map<number, PendingCommand>();
+  /** Few, and for most of the time none. */
+  #pending: readonly PendingCommand[] = [];
   readonly #onEvent: (event: QmpEvent) => void;
-  readonly #greeting = Promise.withResolvers<void>();
+  /** Until it has come. */
+  #greeting: PromiseWithResolvers<void> | undefined = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<void>();
   #nextId = 1;
   #failure: QmpError | undefined;
@@ -57,7 +60,8 @@ export class QmpClient {
     const timer = setTimeout(abort, options.timeoutMs);
     timer.unref();
     try {
-      await client.#greeting.promise;
+      await client.#greeting?.promise;
+      client.#greeting = undefined;
       const [, returned] = await client.#executeAll(["qmp_capabilities", first]);
       return { client, returned };
     } catch (error) {
@@ -72,7 +76,7 @@ export class QmpClient {
 
   private constructor(options: QmpOptions) {
     this.#onEvent = options.onEvent;
-    this.#greeting.promise.catch(() => {});
+    this.#greeting?.promise.catch(() => {});
     this.#socket = connectReading(options.path, (bytes) => {
       this.#receive(bytes);
       return true;
@@ -102,7 +106,7 @@ export class QmpClient {
       const id = this.#nextId;
       this.#nextId += 1;
       const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-      this.#pending.set(id, { resolve, reject });
+      this.#pending = [...this.#pending, { id, resolve, reject }];
       text += encodeQmpCommand(id, command);
       return promise;
     });
@@ -132,11 +136,11 @@ export class QmpClient {
   }
 
   #handle(message: QmpMessage): void {
-    if (message.kind === "greeting") return this.#greeting.resolve();
+    if (message.kind === "greeting") return this.#greeting?.resolve();
     if (message.kind === "event") return this.#onEvent({ event: message.event, data: message.data });
-    const pending = this.#pending.get(message.id);
+    const pending = this.#pending.find(({ id }) => id === message.id);
     if (pending === undefined) return;
-    this.#pending.delete(message.id);
+    this.#pending = this.#pending.filter((other) => other !== pending);
     if (message.kind === "return") pending.resolve(message.value);
     else pending.reject(new QmpError(message.description, message.errorClass));
   }
@@ -144,9 +148,9 @@ export class QmpClient {
   #fail(error: QmpError): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
-    this.#greeting.reject(error);
-    for (const pending of this.#pending.values()) pending.reject(error);
-    this.#pending.clear();
+    this.#greeting?.reject(error);
+    for (const pending of this.#pending) pending.reject(error);
+    this.#pending = [];
     this.#socket.destroy();
   }
 }

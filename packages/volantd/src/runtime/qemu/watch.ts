@@ -23,6 +23,8 @@ const CONNECT_TIMEOUT_MS = 5000;
 export interface WatchOptions {
   readonly process: HypervisorProcess;
   readonly qmpPath: string;
+  /** Aborted when all watching ends, before {@link Watch.close}. */
+  readonly closing: AbortSignal;
   /** Where the process is a child of this one. */
   readonly child?: OwnChild;
   /** Where many processes are found at once: connecting takes its turn, since its time-out would pass while this process is busy with the others. */
@@ -42,17 +44,16 @@ export class Watch {
   readonly run = new RunState();
   readonly #options: WatchOptions;
   readonly #ended = Promise.withResolvers<void>();
-  readonly #closing = new AbortController();
-  /** Settles with the next connection; replaced when that one breaks. */
-  #connected = Promise.withResolvers<QmpClient>();
   #client: QmpClient | undefined;
+  /** Those who wait for the next connection. */
+  #awaited: PromiseWithResolvers<QmpClient> | undefined;
+  #hasEnded = false;
   #shutdownReason: string | undefined;
 
   constructor(options: WatchOptions) {
     this.process = options.process;
     this.#options = options;
     this.#ended.promise.catch(() => {});
-    this.#connected.promise.catch(() => {});
     void this.#run();
   }
 
@@ -62,17 +63,17 @@ export class Watch {
    * @throws QmpError when the process ends first; the signal's reason when it aborts
    */
   async answering(signal: AbortSignal): Promise<void> {
-    await orAborted(this.#connected.promise, signal);
+    await orAborted(this.#connected(), signal);
   }
 
-  /** Resolves when the process has ended. @throws the signal's reason when it aborts, or when the watch is closed */
-  async ended(signal: AbortSignal): Promise<void> {
-    await orAborted(this.#ended.promise, signal);
+  /** Resolves when the process has ended. Rejects when the watch is closed first. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
   }
 
   /** Runs one QMP command, once there is a connection. @throws QmpError, or the signal's reason when it aborts */
   async execute(command: string, signal: AbortSignal): Promise<unknown> {
-    const client = await orAborted(this.#connected.promise, signal);
+    const client = await orAborted(this.#connected(), signal);
     return await orAborted(client.execute(command), signal);
   }
 
@@ -82,13 +83,19 @@ export class Watch {
 
   /** Stops watching; the process goes on. */
   close(): void {
-    this.#closing.abort(new Error("the runtime is closed"));
     this.#client?.close();
-    this.#ended.reject(this.#closing.signal.reason);
+    this.#ended.reject(new Error("the runtime is closed"));
+  }
+
+  #connected(): Promise<QmpClient> {
+    if (this.#client !== undefined) return Promise.resolve(this.#client);
+    if (this.#hasEnded) return Promise.reject(ended());
+    this.#awaited ??= Promise.withResolvers<QmpClient>();
+    return this.#awaited.promise;
   }
 
   async #run(): Promise<void> {
-    const signal = this.#closing.signal;
+    const signal = this.#options.closing;
     let pollMs = FIRST_POLL_MS;
     while (!this.#isGone()) {
       const client = await this.#connect();
@@ -96,6 +103,7 @@ export class Watch {
       if (client !== undefined) {
         pollMs = FIRST_POLL_MS;
         await client.closed;
+        this.#client = undefined;
       }
       if (signal.aborted) return;
       if (this.#isGone()) break;
@@ -121,7 +129,7 @@ export class Watch {
   }
 
   async #connectNow(): Promise<QmpClient | undefined> {
-    const { signal } = this.#closing;
+    const { closing: signal } = this.#options;
     try {
       const onEvent = (event: QmpEvent): void => this.#note(event);
       const { client, returned } = await QmpClient.connect(
@@ -130,12 +138,8 @@ export class Watch {
       );
       this.run.set(isPaused(returned));
       this.#client = client;
-      this.#connected.resolve(client);
-      void client.closed.then(() => {
-        this.#connected = Promise.withResolvers<QmpClient>();
-        this.#connected.promise.catch(() => {});
-        this.#client = undefined;
-      });
+      this.#awaited?.resolve(client);
+      this.#awaited = undefined;
       return client;
     } catch {
       // Nobody there yet, no longer, or someone who does not speak the protocol: the caller looks whether the process lives, and tries again.
@@ -155,8 +159,9 @@ export class Watch {
     // The last events may still lie in the socket: a process that is gone has closed it, so this comes to an end.
     if (this.#client !== undefined) await this.#client.closed;
     const end = await child?.end();
-    if (this.#closing.signal.aborted) return;
-    this.#connected.reject(new QmpError("the hypervisor has ended"));
+    if (this.#options.closing.aborted) return;
+    this.#hasEnded = true;
+    this.#awaited?.reject(ended());
     this.#options.onEnd({
       generation: process.generation,
       ...(this.#shutdownReason === undefined ? {} : { shutdownReason: this.#shutdownReason }),
@@ -165,4 +170,8 @@ export class Watch {
     });
     this.#ended.resolve();
   }
+}
+
+function ended(): QmpError {
+  return new QmpError("the hypervisor has ended");
 }
