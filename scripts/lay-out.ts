@@ -61,6 +61,9 @@ export async function layOut(folder: string): Promise<void> {
     entryPoints: { volantd: "packages/volantd/src/main.ts", volar: "packages/volar/src/main.ts" },
     outdir: join(folder, "lib/main"),
     legalComments: "linked",
+    // Node keeps the text of a program in memory for as long as it runs. Names stay, for whoever reads a stack.
+    minifyWhitespace: true,
+    minifySyntax: true,
   });
   await stop();
   for (const name of rustPrograms) {

@@ -23,6 +23,7 @@ export type { NetlinkEvent, SubscribeOptions, Topic } from "./events.ts";
 export { type CommonLinkOptions, type LinkChange, type LinkCreate, type LinkListOptions, Links } from "./links.ts";
 export { type NeighbourKey, type NeighbourListOptions, Neighbours, type NeighbourSet } from "./neighbours.ts";
 export { type ForwardingChange, watchForwarding } from "./forwarding-events.ts";
+export { returnFreeMemory } from "./free-memory.ts";
 export { createMemoryFile } from "./memory-file.ts";
 export { Netlink } from "./netlink.ts";
 export { type RouteAdd, type RouteListOptions, Routes } from "./routes.ts";

@@ -34,6 +34,7 @@ import { WorkloadLogs } from "./engine/workload-logs.ts";
 import { SharedSerials } from "./guest/shared-serial.ts";
 import { GuestLink } from "./guest/link.ts";
 import { Pulse } from "./guest/pulse.ts";
+import { keepMemoryLow } from "./memory/keep-memory-low.ts";
 import { FileImageStore } from "./image/image-store.ts";
 import type { Log } from "./log.ts";
 import { formatAddress } from "./model/address.ts";
@@ -151,6 +152,8 @@ function maxConnections(descriptorLimit = Number.POSITIVE_INFINITY): number {
 
 function openGuest(runtime: QemuRuntime): ConstructorParameters<typeof Engine>[0]["openGuest"] {
   const pulse = new Pulse();
+  const now = (): Date => new Date();
+  const randomNonce = (): string => randomBytes(16).toString("hex");
   return ({ vmId, generation, identity }) => {
     const { control, stream } = runtime.sockets(vmId);
     const data = runtime.dataTransport(vmId, generation);
@@ -161,8 +164,8 @@ function openGuest(runtime: QemuRuntime): ConstructorParameters<typeof Engine>[0
       generation,
       data,
       pulse,
-      now: () => new Date(),
-      randomNonce: () => randomBytes(16).toString("hex"),
+      now,
+      randomNonce,
     });
   };
 }
@@ -244,6 +247,7 @@ async function open(config: Config, log: Log, early: Pick<Log, "info" | "warn">,
     transport: runtime.info.machine === "microvm" ? "mmio" : "pci",
     vsock: runtime.info.data.transport === "vsock",
   });
+  if (checked) cleanup.add(keepMemoryLow());
   const events = new EventHub(store);
   const onLogError = (error: unknown) => log.warn({ error }, "a workload's log can't be written");
   const logs = new WorkloadLogs(logDir, onLogError, config.logFileBytes);

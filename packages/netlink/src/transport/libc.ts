@@ -39,6 +39,8 @@ export interface Libc {
   closeAsync(fd: number): Promise<number>;
   /** memfd_create(2). */
   memoryFile(name: string, flags: number): number;
+  /** malloc_trim(3) with no padding. */
+  trimAsync(): Promise<number>;
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Buffer): number;
   listen(fd: number, backlog: number): number;
@@ -99,6 +101,15 @@ export function unsupportedReason(platform: string, endianness: "BE" | "LE"): st
 
 type Call = ((...args: unknown[]) => number) & { async: (...args: unknown[]) => void };
 
+/** Some C libraries have what others have not. */
+function whereThere(declare: () => Call): Call | undefined {
+  try {
+    return declare();
+  } catch {
+    return undefined;
+  }
+}
+
 function load(): Libc {
   const reason = unsupportedReason(process.platform, endianness());
   if (reason !== undefined) throw unsupported(reason);
@@ -119,6 +130,7 @@ function load(): Libc {
   const open = declare("open", "int", ["const char *", "int"]);
   const close = declare("close", "int", ["int"]);
   const memoryFile = declare("memfd_create", "int", ["const char *", "unsigned int"]);
+  const trim = whereThere(() => declare("malloc_trim", "int", ["size_t"]));
   const socket = declare("socket", "int", ["int", "int", "int"]);
   const bind = declare("bind", "int", ["int", "void *", "uint32_t"]);
   const listen = declare("listen", "int", ["int", "int"]);
@@ -199,6 +211,7 @@ function load(): Libc {
     close: (fd) => now(close, fd),
     closeAsync: (fd) => pool.run(close, fd),
     memoryFile: (name, flags) => now(memoryFile, name, flags),
+    trimAsync: async () => (trim === undefined ? 0 : await pool.run(trim, 0)),
     socket: (domain, type, protocol) => now(socket, domain, type, protocol),
     bind: (fd, address) => now(bind, fd, address, address.length),
     listen: (fd, backlog) => now(listen, fd, backlog),
