@@ -9,6 +9,7 @@ import { inParallel, StandInHouse } from "../test/crash/stand-in.ts";
 import { eventOf } from "../test/patience.ts";
 import type { CannedAnswer } from "./bare-server.ts";
 import { Client } from "./client.ts";
+import { measuredPrograms } from "./programs.ts";
 import { type BenchResult, percentile } from "./result.ts";
 
 const VMS = 100;
@@ -112,9 +113,9 @@ function rows(name: string, ours: readonly Speed[], bare?: readonly Speed[]): Be
   return [row("a second", "/s", "perSecond"), row("p50", "ms", "p50Ms"), row("p99", "ms", "p99Ms")];
 }
 
-/** Runs in the caller's network namespace, which must be one of its own, and leaves it as it was. VOLANT_BENCH_PROGRAMS as for the scale. */
+/** Runs in the caller's network namespace, which must be one of its own, and leaves it as it was. */
 export async function benchApi(): Promise<BenchResult[]> {
-  const at = await StandInHouse.open({ VOLANT_API_RATE: "off" }, process.env["VOLANT_BENCH_PROGRAMS"]);
+  const at = await StandInHouse.open({ VOLANT_API_RATE: "off" }, await measuredPrograms());
   const client = new Client();
   const interrupt = (): void => void at.abandon().finally(() => process.exit(130));
   for (const signal of INTERRUPTS) process.once(signal, interrupt);

@@ -70,7 +70,9 @@ async function keep(kind: string, make: (folder: string) => Promise<void>): Prom
 }
 
 /** Makes both. Gives the variables by which test/vm/house.ts and test/crash/kill-points find them. */
-export async function layOutTestedPrograms(): Promise<Readonly<Record<string, string>>> {
+export async function layOutTestedPrograms(): Promise<
+  Readonly<Record<"VOLANT_TEST_PROGRAMS" | "VOLANT_TEST_BUNDLE", string>>
+> {
   const prefix = await keep("programs", async (folder) => {
     await layOut(join(folder, "lib/node_modules/volant"));
     // Where npm's prefix is, its Node is.
