@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { layOutTestedPrograms } from "../scripts/tested-programs.ts";
 
 /**
@@ -6,5 +7,5 @@ import { layOutTestedPrograms } from "../scripts/tested-programs.ts";
  */
 export async function measuredPrograms(): Promise<string> {
   const { VOLANT_BENCH_PROGRAMS: named } = process.env;
-  return named ?? (await layOutTestedPrograms()).VOLANT_TEST_PROGRAMS;
+  return named === undefined ? (await layOutTestedPrograms()).VOLANT_TEST_PROGRAMS : resolve(named);
 }

@@ -35,7 +35,7 @@ export function listText(points: Iterable<string>, functions: ReadonlySet<string
  */
 const BY_CHANCE: ReadonlySet<string> = new Set([
   "volantd/src/engine/engine.ts #lookAround",
-  "volantd/src/runtime/process-table.ts scanProcesses",
+  "volantd/src/runtime/process-table.ts scanAlone",
   "volantd/src/engine/engine.ts #pauseBetweenLooks",
   "volantd/src/engine/deployment-keeper.ts #rest",
   "volantd/src/runtime/qemu/qemu-runtime.ts #rotate",

@@ -12,12 +12,23 @@ export function keepMemoryLow(): () => void {
     const now = performance.eventLoopUtilization();
     const busy = performance.eventLoopUtilization(now, loop).utilization;
     loop = now;
-    const work = spare.look({ nowMs: performance.now(), rssBytes: process.memoryUsage.rss(), busy });
+    const rssBytes = residentBytes();
+    if (rssBytes === undefined) return;
+    const work = spare.look({ nowMs: performance.now(), rssBytes, busy });
     if (work === "collect") collect();
     if (work === "trim") void trim();
   }, LOOK_EVERY_MS);
   timer.unref();
   return () => clearInterval(timer);
+}
+
+/** Undefined where no file can be opened to read it from: a process that is out of descriptors has other cares. */
+function residentBytes(): number | undefined {
+  try {
+    return process.memoryUsage.rss();
+  } catch {
+    return undefined;
+  }
 }
 
 /**
