@@ -129,6 +129,8 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
   #streams: StreamPort | undefined;
   #agent: AgentInfo | undefined;
   #status: GuestStatus | undefined;
+  /** The status is about to be told. */
+  #isTelling = false;
   #lastError: VolantError | undefined;
   #open = 0;
 
@@ -404,7 +406,7 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
         const status = readGuestStatus(sent);
         if (status === undefined) return;
         this.#status = status;
-        this.#tell("status", status);
+        this.#tellStatus();
       },
       onAttached: (agent, questions) => {
         this.#questions = questions;
@@ -447,6 +449,16 @@ export class GuestLink extends EventEmitter<GuestLinkEvents> {
       greet: (nonce) => this.#ask({ method: "POST", path: "/v1/stream", body: JSON.stringify({ nonce }) }, questions),
       greetingMs: STREAM_LINE_HEARTBEATS * (heartbeatMs ?? DEFAULT_HEARTBEAT_MS),
       idleMs: streamIdleMs ?? STREAM_IDLE_MS,
+    });
+  }
+
+  /** Those that come in one piece are one: a guest that tells it again and again costs no more for each. */
+  #tellStatus(): void {
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    queueMicrotask(() => {
+      this.#isTelling = false;
+      if (this.#status !== undefined) this.emit("status", this.#status);
     });
   }
 
