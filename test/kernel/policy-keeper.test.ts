@@ -135,8 +135,20 @@ test("the kernel tells who changed nftables, by which our own changes are known"
   const next = changes.next();
   const child = spawn("nft", ["add", "table", "bridge", "told"], { stdio: "ignore" });
   const { value } = await next;
-  assert.equal(value?.by, child.pid);
-  execFileSync("nft", ["delete", "table", "bridge", "told"]);
+  assert.deepEqual(value, { by: child.pid, tables: [{ family: 7, name: "told" }] });
+  const told = async (...args: string[]) => {
+    const following = changes.next();
+    execFileSync("nft", args);
+    return (await following).value?.tables?.map(({ family, name }) => `${family} ${name}`).sort();
+  };
+  // Whatever is changed, a transaction names its tables, and those alone.
+  const [set, two] = ["add set bridge told names { type ifname; }", "add table ip other"];
+  assert.deepEqual(await told(`${set}; ${two}`), ["2 other", "7 told"]);
+  assert.deepEqual(await told("add element bridge told names { one, two }"), ["7 told"]);
+  assert.deepEqual(await told("add chain ip other c; add rule ip other c counter"), ["2 other"]);
+  assert.deepEqual(await told("add counter bridge told frames"), ["7 told"]);
+  assert.deepEqual(await told("delete element bridge told names { one }"), ["7 told"]);
+  assert.deepEqual(await told("delete table bridge told; delete table ip other"), ["2 other", "7 told"]);
   ending.abort();
   await changes.return();
 });

@@ -5,4 +5,5 @@ export { GuestPolicy } from "./policy/guest-policy.ts";
 export { listenForLease } from "./policy/lease-listener.ts";
 export type { LeaseChange } from "./policy/lease-watch.ts";
 export type { DropCount, ObservedPolicy as ObservedPolicyTable } from "./policy/observe.ts";
+export { isGuestTable } from "./policy/ruleset.ts";
 export { GUARD_LINK, TapGuard } from "./policy/tap-guard.ts";

@@ -36,5 +36,5 @@ export { type PacketWatchOptions, type WatchedFrame, watchPackets } from "./pack
 export { Traffic } from "./traffic.ts";
 export { hasChecksumOffload, setChecksumOffload } from "./transport/ethtool.ts";
 export { listenUnix } from "./unix-listener.ts";
-export { type NftablesChange, watchNftables } from "./nftables-events.ts";
+export { type NftablesChange, type NftablesTable, watchNftables } from "./nftables-events.ts";
 export { closeTap, openTap, type TapAttach, type TapCreate, Taps } from "./taps.ts";

@@ -7,12 +7,23 @@ import type { NftTable } from "../setup/nft-table.ts";
 import type { ObservedFirewall } from "../setup/observed.ts";
 import { complaint, findProgram, runProgram } from "./programs.ts";
 
-/** The `nftables` array of `nft -j list ruleset`; undefined where there is no nft, or it does not work. */
+/** What a guest's IPv4 packets meet while they are forwarded. The bridge family's tables may hold some thousand elements of guests, and are looked at by themselves. */
+const FAMILIES = ["ip", "inet"] as const;
+
+/** The `nftables` arrays of `nft -j list ruleset` for those families, one after the other; undefined where there is no nft, or it does not work. */
 export async function listRuleset(): Promise<readonly unknown[] | undefined> {
   const program = await findProgram("nft");
-  if (program === undefined) return undefined;
-  const result = await runProgram(program, ["-j", "list", "ruleset"]);
-  return result.status === 0 ? parseItems(result.stdout) : undefined;
+  const listed = program === undefined ? undefined : await listFamilies(program);
+  return listed?.items;
+}
+
+type Listed = { readonly items: readonly unknown[] } | { readonly items: undefined; readonly reason: string };
+
+async function listFamilies(program: string): Promise<Listed> {
+  const results = await Promise.all(FAMILIES.map((family) => runProgram(program, ["-j", "list", "ruleset", family])));
+  const failed = results.find(({ status }) => status !== 0);
+  if (failed !== undefined) return { items: undefined, reason: complaint(failed) };
+  return { items: results.flatMap(({ stdout }) => parseItems(stdout)) };
 }
 
 function parseItems(text: string): readonly unknown[] {
@@ -32,9 +43,9 @@ async function legacyForward(bridge: string): Promise<ForwardChain[]> {
 export async function observeNftables(wanted: NftTable, bridge: string): Promise<ObservedFirewall> {
   const program = await findProgram("nft");
   if (program === undefined) return { state: "missing" };
-  const result = await runProgram(program, ["-j", "list", "ruleset"]);
-  if (result.status !== 0) return { state: "unusable", reason: complaint(result) };
-  const items = parseItems(result.stdout);
+  const listed = await listFamilies(program);
+  if (listed.items === undefined) return { state: "unusable", reason: listed.reason };
+  const { items } = listed;
   const others = parseRuleset(items, bridge).forward.filter(
     ({ family, table }) => family !== "ip" || table !== wanted.name,
   );

@@ -17,6 +17,14 @@
 
 /** Every object of ours is in this table of the bridge family. */
 export const TABLE = "volant";
+/** NFPROTO_BRIDGE (include/uapi/linux/netfilter.h). */
+const BRIDGE_FAMILY = 7;
+
+/** Whether a table of nftables, as the kernel numbers families, is that one. */
+export function isGuestTable({ family, name }: { readonly family: number; readonly name: string }): boolean {
+  return family === BRIDGE_FAMILY && name === TABLE;
+}
+
 /** Raise this whenever the text below changes: a table whose rules carry another version gets its rules replaced. */
 export const RULES_VERSION = 1;
 

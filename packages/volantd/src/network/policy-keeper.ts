@@ -7,6 +7,7 @@ import { findProgram, HOLDABLE_NAMES, isHoldableTap, isHostAddress, TAP_PREFIX }
 import {
   GUARD_LINK,
   GuestPolicy,
+  isGuestTable,
   type LeaseChange,
   listenForLease,
   type ObservedPolicyTable,
@@ -64,7 +65,7 @@ export class PolicyKeeper {
   readonly #installation: string;
   readonly #netlink: Netlink;
   #policy: GuestPolicy | undefined;
-  readonly #table = new PolicyTable({ open: () => this.#required(), watch: watchNftables });
+  readonly #table = new PolicyTable({ open: () => this.#required(), watch: watchNftables, isGuestTable });
   /** What a listing comes to; worked out once for each. */
   #view: { readonly seen: ObservedPolicyTable; readonly view: PolicyView } | undefined;
   /** As it was when whoever watches was last told, or began to. */

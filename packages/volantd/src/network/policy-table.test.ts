@@ -3,7 +3,7 @@ import { once, EventEmitter } from "node:events";
 import test from "node:test";
 import { VolantError } from "@volant/contract";
 import type { ObservedPolicyTable } from "@volant/host/guest-policy";
-import type { NftablesChange } from "@volant/netlink";
+import type { NftablesChange, NftablesTable } from "@volant/netlink";
 import { PolicyTable } from "./policy-table.ts";
 
 const limit = { timeout: 30_000 };
@@ -17,6 +17,7 @@ const nothing: ObservedPolicyTable = {
   dropped: new Map(),
   droppedWithoutEntry: { frames: 0, bytes: 0 },
 };
+const GUESTS = { family: 7, name: "volant" };
 const named = (tap: string): ObservedPolicyTable => ({
   ...nothing,
   entries: [{ vmId: 1, tap, antiSpoof: false }],
@@ -49,6 +50,7 @@ class Kernel {
       },
     }),
     watch: (signal) => this.#watch(signal),
+    isGuestTable: ({ family, name }) => family === GUESTS.family && name === GUESTS.name,
   });
   /** Calls of others that were told. */
   told = 0;
@@ -71,8 +73,8 @@ class Kernel {
     }
   }
 
-  tell(by: number | undefined): void {
-    this.#told.push({ by });
+  tell(by: number | undefined, tables: readonly NftablesTable[] | undefined = by === undefined ? by : [GUESTS]): void {
+    this.#told.push({ by, tables });
     this.#news.emit("change");
   }
 
@@ -150,6 +152,31 @@ test("what somebody else does while a change of ours is under way is not lost in
   assert.equal(tapOf(await kernel.table.read()), "another's");
   await kernel.end();
 });
+
+test(
+  "what somebody else does in other tables is told, and has nothing listed; in ours too, it has",
+  limit,
+  async () => {
+    const kernel = new Kernel();
+    const tell = async (tables: readonly NftablesTable[]) => {
+      const judged = kernel.judged();
+      kernel.tell(7, tables);
+      await judged;
+      await kernel.table.read();
+    };
+    await kernel.table.read();
+    await tell([{ family: 2, name: "volant" }]);
+    await tell([
+      { family: 1, name: "firewalld" },
+      { family: 7, name: "volant-2" },
+    ]);
+    await tell([]);
+    assert.deepEqual([kernel.told, kernel.listings], [3, 1]);
+    await tell([{ family: 2, name: "filter" }, GUESTS]);
+    assert.deepEqual([kernel.told, kernel.listings], [4, 2]);
+    await kernel.end();
+  },
+);
 
 test("a change that fails, and news that was missed, have the table listed again", limit, async () => {
   const kernel = new Kernel();

@@ -1,9 +1,9 @@
 /**
- * The table of guests' policies as this process knows it. It is listed where somebody else has changed nftables, as the kernel tells; a change of our own leads
+ * The table of guests' policies as this process knows it. It is listed where somebody else has changed it, as the kernel tells; a change of our own leads
  * from what was known to what is, since a listing costs as much as there are VMs.
  */
 import type { GuestPolicy, ObservedPolicyTable } from "@volant/host/guest-policy";
-import type { NftablesChange } from "@volant/netlink";
+import type { NftablesChange, NftablesTable } from "@volant/netlink";
 import type { VmPolicy } from "../plan/policy.ts";
 
 export interface PolicyTableOptions {
@@ -11,6 +11,8 @@ export interface PolicyTableOptions {
   readonly open: () => Promise<Pick<GuestPolicy, "observe" | "change">>;
   /** The kernel's news: every change of nftables, and whose. */
   readonly watch: (signal: AbortSignal) => AsyncGenerator<NftablesChange, void, undefined>;
+  /** Whether a table is the one that is read here. */
+  readonly isGuestTable: (table: NftablesTable) => boolean;
 }
 
 export class PolicyTable {
@@ -64,7 +66,7 @@ export class PolicyTable {
   }
 
   /**
-   * Yields whenever somebody else changed nftables, until the signal aborts. Where this process is in a pid namespace of its own, its changes can't be told from
+   * Yields whenever somebody else changed nftables, in whichever table, until the signal aborts. Where this process is in a pid namespace of its own, its changes can't be told from
    * others', and count as theirs.
    */
   async *watch(signal: AbortSignal): AsyncGenerator<void, void, undefined> {
@@ -78,7 +80,7 @@ export class PolicyTable {
         if (done === true) return;
         next = changes.next();
         if (await this.#isOurs(value.by)) continue;
-        this.#forget();
+        if (value.tables?.some((table) => this.#options.isGuestTable(table)) ?? true) this.#forget();
         yield;
       }
     } finally {
