@@ -2,7 +2,7 @@
 import { runInNewContext } from "node:vm";
 import { SpareMemory } from "./spare-memory.ts";
 
-const LOOK_EVERY_MS = 5000;
+const LOOK_EVERY_MS = 1000;
 
 /** @returns ends it */
 export function keepMemoryLow(): () => void {

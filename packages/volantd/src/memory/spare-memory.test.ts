@@ -4,11 +4,11 @@ import fc from "fast-check";
 import { SpareMemory } from "./spare-memory.ts";
 
 const MIB = 1024 * 1024;
-const LOOK_MS = 5000;
+const LOOK_MS = 1000;
 /** A collection is of use for so long. */
 const SETTLING_MS = 15_000;
 /** Looks after which what was left over is gone. */
-const QUIET_LOOKS = 15;
+const QUIET_LOOKS = 75;
 const QUIET = 0.5;
 
 /** A process as it was measured: garbage goes some seconds after a collection, what is free where it is given back. */
@@ -44,7 +44,7 @@ const burst = fc.record({
   usedMib: fc.integer({ min: -40, max: 60 }),
   garbageMib: fc.integer({ min: 0, max: 60 }),
   freeMib: fc.integer({ min: 0, max: 30 }),
-  looks: fc.integer({ min: 1, max: 6 }),
+  looks: fc.integer({ min: 1, max: 30 }),
 });
 
 test("whatever a burst leaves over is given back once it is quiet, by one collection in 15 s, and by none while there is work", () => {
@@ -72,16 +72,32 @@ test("whatever a burst leaves over is given back once it is quiet, by one collec
   assert.ok(collections > 0);
 });
 
+test("what was freed is given back in the middle of a burst, while nothing is collected, nor in a pause of it", () => {
+  const process = new Process();
+  process.look(0);
+  process.look(0.9);
+  for (let count = 0; count < 60; count += 1) {
+    process.usedMib += 1;
+    process.freeMib += 6;
+    process.look(0.9);
+    process.look(count % 4 === 0 ? 0.1 : 0.9);
+    assert.ok(process.freeMib <= 6, `${process.freeMib} MiB are free`);
+  }
+  assert.deepEqual(process.collections, []);
+  for (let count = 0; count < 10; count += 1) process.look(0.1);
+  assert.equal(process.collections.length, 1);
+});
+
 test("garbage that gathers without a burst is collected when it is worth it, and a process that needs more than before is collected once for it", () => {
   const process = new Process();
   process.look(0);
-  for (let count = 0; count < 100; count += 1) {
-    process.garbageMib += 1;
+  for (let count = 0; count < 500; count += 1) {
+    process.garbageMib += 0.2;
     process.look(0.07);
     assert.ok(process.rssMib < process.usedMib + 20, `${process.rssMib} of which ${process.usedMib} are used`);
   }
   const { length } = process.collections;
   process.usedMib = 200;
-  for (let count = 0; count < 100; count += 1) process.look(0.07);
+  for (let count = 0; count < 500; count += 1) process.look(0.07);
   assert.equal(process.collections.length, length + 1);
 });

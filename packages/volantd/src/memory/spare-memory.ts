@@ -6,10 +6,12 @@
 const MIB = 1024 * 1024;
 /** More than this above what is needed is worth a collection, which keeps this process from all else for 40 ms where it looks after a thousand guests. */
 const SPARE_BYTES = 12 * MIB;
-/** What the C library gives back costs a millisecond. */
+/** What the C library gives back costs a millisecond, off the event loop: it is asked to in the middle of a burst, too, so that the most is less. */
 const TRIM_BYTES = 4 * MIB;
 /** The share of time that the event loop works, below which nobody waits for it. A thousand guests that do nothing take 0.07. */
 const QUIET = 0.5;
+/** So long it has to be quiet before a collection: a burst may pause. */
+const PAUSE_MS = 5000;
 /** V8 begins to shrink its heap 8 s after a collection (MemoryReducer), bit by bit. */
 const SETTLING_MS = 15_000;
 
@@ -31,12 +33,17 @@ export class SpareMemory {
   #trimmedBytes = Number.POSITIVE_INFINITY;
   /** There was work since the last collection: what it used may be garbage now, with nothing to be seen of it from outside. */
   #wasBusy = false;
+  /** When there was work last. */
+  #busyAtMs = Number.NEGATIVE_INFINITY;
   /** When V8 will have done what a collection has made it do; undefined while there is none. */
   #settledAtMs: number | undefined;
 
   /** What is to be done at this reading. */
   look({ nowMs, rssBytes, busy }: MemoryReading): MemoryWork {
-    this.#wasBusy ||= busy >= QUIET;
+    if (busy >= QUIET) {
+      this.#wasBusy = true;
+      this.#busyAtMs = nowMs;
+    }
     if (this.#settledAtMs !== undefined && nowMs >= this.#settledAtMs) {
       this.#settledAtMs = undefined;
       // What is there after this is in use.
@@ -46,7 +53,7 @@ export class SpareMemory {
     this.#trimmedBytes = Math.min(this.#trimmedBytes, rssBytes);
     if (this.#settledAtMs === undefined) {
       this.#neededBytes = Math.min(this.#neededBytes, rssBytes);
-      if (busy < QUIET && (this.#wasBusy || rssBytes >= this.#neededBytes + SPARE_BYTES)) {
+      if (nowMs - this.#busyAtMs >= PAUSE_MS && (this.#wasBusy || rssBytes >= this.#neededBytes + SPARE_BYTES)) {
         this.#wasBusy = false;
         this.#settledAtMs = nowMs + SETTLING_MS;
         return "collect";
