@@ -9,6 +9,7 @@ import { inParallel, StandInHouse } from "../test/crash/stand-in.ts";
 import { eventOf } from "../test/patience.ts";
 import type { CannedAnswer } from "./bare-server.ts";
 import { Client } from "./client.ts";
+import { onInterrupt } from "./interrupt.ts";
 import { measuredPrograms } from "./programs.ts";
 import { type BenchResult, percentile } from "./result.ts";
 
@@ -24,8 +25,6 @@ const VOLANTD = "http://127.0.0.1:7777";
 const READS: Readonly<Record<string, string>> = { "GET /vms": "/api/v1/vms", "GET /vms/{name}": "/api/v1/vms/api-0" };
 /** Each server says these for itself. */
 const OWN_HEADERS: readonly string[] = ["date", "connection", "keep-alive"];
-/** Hypervisors outlive whoever started them. */
-const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** Of one round. */
 interface Speed {
@@ -117,8 +116,7 @@ function rows(name: string, ours: readonly Speed[], bare?: readonly Speed[]): Be
 export async function benchApi(): Promise<BenchResult[]> {
   const at = await StandInHouse.open({ VOLANT_API_RATE: "off" }, await measuredPrograms());
   const client = new Client();
-  const interrupt = (): void => void at.abandon().finally(() => process.exit(130));
-  for (const signal of INTERRUPTS) process.once(signal, interrupt);
+  const uninterrupted = onInterrupt(() => at.abandon());
   let rival: ChildProcess | undefined;
   try {
     const names = Array.from({ length: VMS }, (_none, index) => `api-${index}`);
@@ -140,6 +138,6 @@ export async function benchApi(): Promise<BenchResult[]> {
     rival?.kill();
     client.close();
     await at.close();
-    for (const signal of INTERRUPTS) process.off(signal, interrupt);
+    uninterrupted();
   }
 }

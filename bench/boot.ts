@@ -23,6 +23,7 @@ import type { Vm } from "@volant/contract";
 import { Netlink, closeTap, openTap } from "@volant/netlink";
 import { type House, openHouse, root } from "../test/vm/house.ts";
 import { buildProbePlugin } from "../test/vm/probe-plugin.ts";
+import { onInterrupt } from "./interrupt.ts";
 import { type BenchResult, median, ratio } from "./result.ts";
 
 const ROUNDS = 7;
@@ -183,6 +184,7 @@ async function measureIdle(house: House): Promise<number[]> {
 /** Runs in the caller's network namespace, which must be one of its own. */
 export async function benchBoot(): Promise<BenchResult[]> {
   const house = await openHouse();
+  const uninterrupted = onInterrupt(() => house.close());
   const netlink = await Netlink.open();
   const ours: number[] = [];
   const theirs: number[] = [];
@@ -231,6 +233,7 @@ export async function benchBoot(): Promise<BenchResult[]> {
   } finally {
     await netlink.links.delete(RIVAL_TAP).catch(() => undefined);
     await netlink.close();
+    uninterrupted();
     await house.close();
     rmSync(house.directory, { recursive: true, force: true });
   }

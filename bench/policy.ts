@@ -15,6 +15,7 @@ import { Netlink } from "@volant/netlink";
 import { enterOwnNamespace } from "../test/namespace.ts";
 import { type House, openHouse } from "../test/vm/house.ts";
 import { buildProbePlugin } from "../test/vm/probe-plugin.ts";
+import { onInterrupt } from "./interrupt.ts";
 import { type BenchResult, ratio, resultTable } from "./result.ts";
 
 const ROUNDS = 15;
@@ -80,6 +81,7 @@ async function openGuest(house: House): Promise<Vm> {
 /** Runs in the caller's network namespace, which must be one of its own. */
 export async function benchPolicy(): Promise<BenchResult[]> {
   const house = await openHouse();
+  const uninterrupted = onInterrupt(() => house.close());
   const netlink = await Netlink.open();
   try {
     const vm = await openGuest(house);
@@ -172,6 +174,7 @@ export async function benchPolicy(): Promise<BenchResult[]> {
     ];
   } finally {
     await netlink.close();
+    uninterrupted();
     await house.close();
     rmSync(house.directory, { recursive: true, force: true });
   }

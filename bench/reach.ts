@@ -14,6 +14,7 @@ import { createInterface } from "node:readline";
 import type { Vm } from "@volant/contract";
 import { type House, openHouse, root } from "../test/vm/house.ts";
 import { buildProbePlugin } from "../test/vm/probe-plugin.ts";
+import { onInterrupt } from "./interrupt.ts";
 import { type BenchResult, median } from "./result.ts";
 
 /** How the agent's data travels, and the settings under which it does. */
@@ -186,6 +187,11 @@ async function startForward(house: House, vm: string): Promise<[ChildProcess, Wa
 async function benchTransport(transport: Transport): Promise<BenchResult[]> {
   const house = await openHouse({ env: transport.env });
   const children: ChildProcess[] = [];
+  const close = async (): Promise<void> => {
+    for (const child of children) child.kill();
+    await house.close();
+  };
+  const uninterrupted = onInterrupt(close);
   try {
     const directory = join(house.directory, "probe");
     mkdirSync(directory);
@@ -219,8 +225,8 @@ async function benchTransport(transport: Transport): Promise<BenchResult[]> {
       ok: true,
     }));
   } finally {
-    for (const child of children) child.kill();
-    await house.close();
+    uninterrupted();
+    await close();
   }
 }
 

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Vm } from "@volant/contract";
 import { inParallel, StandInHouse } from "../test/crash/stand-in.ts";
 import { Client } from "./client.ts";
+import { onInterrupt } from "./interrupt.ts";
 import { measuredPrograms } from "./programs.ts";
 import { type BenchResult, percentile } from "./result.ts";
 
@@ -23,8 +24,6 @@ const REST_MS = 30_000;
 const REST_SAMPLES = 5;
 /** 150 MB. */
 const TARGET_RESIDENT_MIB = 143;
-/** Hypervisors outlive whoever started them: without care a thousand would be left. */
-const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 /** Issued against 1,000 VMs, and shown for every other count. */
 const TARGET_COUNT = 1000;
 /** Where a runtime folder belongs, as /run on a host: the first of these that is a tmpfs. Store and logs stay on the disk. */
@@ -157,12 +156,7 @@ async function measure(count: number, env: Readonly<Record<string, string>>): Pr
   }
   const client = new Client();
   const names = Array.from({ length: count }, (_none, index) => `scale-${index}`);
-  const interrupt = (): void =>
-    void at
-      .abandon()
-      .finally(removeRuntime)
-      .finally(() => process.exit(130));
-  for (const signal of INTERRUPTS) process.once(signal, interrupt);
+  const uninterrupted = onInterrupt(() => at.abandon().finally(removeRuntime));
   try {
     const idleCpuMs = processorMs(at.house.volantdPid);
     const created = await measureCreate(client, names);
@@ -213,7 +207,7 @@ async function measure(count: number, env: Readonly<Record<string, string>>): Pr
   } finally {
     client.close();
     await at.close().finally(removeRuntime);
-    for (const signal of INTERRUPTS) process.off(signal, interrupt);
+    uninterrupted();
   }
 }
 

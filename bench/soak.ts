@@ -12,6 +12,7 @@ import type { StandInHouse } from "../test/crash/stand-in.ts";
 import { taps } from "../test/model/faults.ts";
 import { Runner } from "../test/model/runner.ts";
 import { findProcesses } from "../test/vm/house.ts";
+import { onInterrupt } from "./interrupt.ts";
 import type { BenchResult } from "./result.ts";
 import { LEAST_SAMPLES, soakVerdict, type Limit, type Sample } from "./soak-verdict.ts";
 
@@ -19,7 +20,6 @@ const SAMPLE_EVERY_MS = 10_000;
 const MOST_COMMANDS = 400;
 /** A run that is under way when time is up ends first; one that takes longer than this is stuck. */
 const OVERTIME_MS = 600_000;
-const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** volantd's own memory and descriptors; and of the host's and the store's, which go up and down with the VMs that are there, what their clients leave. */
 const LIMITS = {
@@ -91,10 +91,9 @@ export async function benchSoak(minutes: number): Promise<BenchResult[]> {
   const runner = new Runner({ VOLANT_EVENTS_KEEP: "2000" });
   const started = performance.now();
   const elapsedMs = (): number => performance.now() - started;
-  const stop = (code: number): void => void runner.abandon().finally(() => process.exit(code));
-  const interrupt = (): void => stop(130);
-  for (const signal of INTERRUPTS) process.once(signal, interrupt);
-  const overtime = setTimeout(() => stop(1), minutes * 60_000 + OVERTIME_MS);
+  const uninterrupted = onInterrupt(() => runner.abandon());
+  const stop = (): void => void runner.abandon().finally(() => process.exit(1));
+  const overtime = setTimeout(stop, minutes * 60_000 + OVERTIME_MS);
   const samples: Measured[] = [];
   let operations = 0;
   let timer: NodeJS.Timeout | undefined;
@@ -132,7 +131,7 @@ export async function benchSoak(minutes: number): Promise<BenchResult[]> {
   } finally {
     clearInterval(timer);
     clearTimeout(overtime);
-    for (const signal of INTERRUPTS) process.off(signal, interrupt);
+    uninterrupted();
     await runner.close();
   }
 }

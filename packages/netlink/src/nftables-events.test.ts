@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { NftablesNews } from "./nftables-events.ts";
+import { type NftablesChange, NftablesNews } from "./nftables-events.ts";
 
 const NFTABLES = 10 << 8;
 const NEW_TABLE = NFTABLES | 0;
@@ -28,9 +28,13 @@ function generation(pid: number): Buffer {
   return body(0, [1, Buffer.alloc(4)], [2, value], [3, Buffer.from("nft\0")]);
 }
 
+function hearing(news: NftablesNews) {
+  return (type: number, bytes: Buffer): NftablesChange[] => [...news.hear(type, bytes)];
+}
+
 test("a transaction is told at its end, with whose it was and the tables that were changed, each once", () => {
   const news = new NftablesNews();
-  const heard = (type: number, bytes: Buffer) => [...news.hear(type, bytes)];
+  const heard = hearing(news);
   assert.deepEqual(heard(NEW_TABLE, inTable(2, "filter")), []);
   assert.deepEqual(heard(NEW_SET_ELEMENTS, inTable(7, "volant")), []);
   assert.deepEqual(heard(NEW_SET_ELEMENTS, inTable(7, "volant")), []);
@@ -46,20 +50,19 @@ test("a transaction is told at its end, with whose it was and the tables that we
 
 test("after an overrun the rest of a transaction may be about any table, and the next one is whole again", () => {
   const news = new NftablesNews();
-  [...news.hear(NEW_TABLE, inTable(2, "filter"))];
+  const heard = hearing(news);
+  heard(NEW_TABLE, inTable(2, "filter"));
   assert.deepEqual(news.missed(), { by: undefined, tables: undefined });
-  [...news.hear(NEW_TABLE, inTable(2, "nat"))];
-  assert.deepEqual([...news.hear(NEW_GENERATION, generation(300))], [{ by: 300, tables: undefined }]);
-  [...news.hear(NEW_TABLE, inTable(2, "nat"))];
-  assert.deepEqual(
-    [...news.hear(NEW_GENERATION, generation(301))],
-    [{ by: 301, tables: [{ family: 2, name: "nat" }] }],
-  );
+  heard(NEW_TABLE, inTable(2, "nat"));
+  assert.deepEqual(heard(NEW_GENERATION, generation(300)), [{ by: 300, tables: undefined }]);
+  heard(NEW_TABLE, inTable(2, "nat"));
+  assert.deepEqual(heard(NEW_GENERATION, generation(301)), [{ by: 301, tables: [{ family: 2, name: "nat" }] }]);
 });
 
 test("what is not nftables' is not heard, and a message that is cut off is EBADMSG", () => {
   const news = new NftablesNews();
-  assert.deepEqual([...news.hear(3, Buffer.alloc(4))], []);
+  const heard = hearing(news);
+  assert.deepEqual(heard(3, Buffer.alloc(4)), []);
   const whole = inTable(2, "filter");
-  assert.throws(() => [...news.hear(NEW_TABLE, whole.subarray(0, whole.length - 8))], { code: "EBADMSG" });
+  assert.throws(() => heard(NEW_TABLE, whole.subarray(0, whole.length - 8)), { code: "EBADMSG" });
 });
