@@ -366,6 +366,8 @@ fn a_new_host_gets_through_a_half_written_line_which_is_not_finished() {
         bench.rest().await;
         assert_eq!(bench.echo.open.get(), 1);
         bench.say(&hello(SECOND, 1)).await;
+        // Heard before there is room for more of the line: which of the two comes first is nobody's word.
+        bench.rest().await;
         let rest = bench.bytes().await;
         assert!(rest.len() <= NARROW && serde_json::from_slice::<Value>(&rest).is_err());
         let ack = bench.line().await;
