@@ -92,8 +92,10 @@ export async function benchSoak(minutes: number): Promise<BenchResult[]> {
   const started = performance.now();
   const elapsedMs = (): number => performance.now() - started;
   const uninterrupted = onInterrupt(() => runner.abandon());
-  const stop = (): void => void runner.abandon().finally(() => process.exit(1));
-  const overtime = setTimeout(stop, minutes * 60_000 + OVERTIME_MS);
+  const overtime = setTimeout(
+    () => void runner.abandon().finally(() => process.exit(1)),
+    minutes * 60_000 + OVERTIME_MS,
+  );
   const samples: Measured[] = [];
   let operations = 0;
   let timer: NodeJS.Timeout | undefined;

@@ -29,7 +29,10 @@ function generation(pid: number): Buffer {
 }
 
 function hearing(news: NftablesNews) {
-  return (type: number, bytes: Buffer): NftablesChange[] => [...news.hear(type, bytes)];
+  return (type: number, bytes: Buffer): NftablesChange[] => {
+    const change = news.hear(type, bytes);
+    return change === undefined ? [] : [change];
+  };
 }
 
 test("a transaction is told at its end, with whose it was and the tables that were changed, each once", () => {

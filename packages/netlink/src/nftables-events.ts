@@ -37,10 +37,16 @@ export interface NftablesChange {
  */
 export async function* watchNftables(signal: AbortSignal): AsyncGenerator<NftablesChange, void, undefined> {
   const listener = new Listener([NFTABLES_GROUP], RECEIVE_BUFFER_BYTES, NETLINK_NETFILTER);
-  const changes = new NftablesNews();
+  const news = new NftablesNews();
   for await (const received of receiveUntil(listener, signal)) {
-    if (received === "overrun") yield changes.missed();
-    else for (const { type, body } of received) yield* changes.hear(type, body);
+    if (received === "overrun") {
+      yield news.missed();
+      continue;
+    }
+    for (const { type, body } of received) {
+      const change = news.hear(type, body);
+      if (change !== undefined) yield change;
+    }
   }
 }
 
@@ -58,13 +64,16 @@ export class NftablesNews {
   }
 
   /** One message: what it ends, if it ends something. @throws Error with code EBADMSG */
-  *hear(type: number, body: Buffer): Generator<NftablesChange, void, undefined> {
-    if (type >> 8 !== SUBSYSTEM) return;
-    if (type !== NEW_GENERATION) return this.#add(body);
+  hear(type: number, body: Buffer): NftablesChange | undefined {
+    if (type >> 8 !== SUBSYSTEM) return undefined;
+    if (type !== NEW_GENERATION) {
+      this.#add(body);
+      return undefined;
+    }
     const tables = this.#whole ? [...this.#tables.values()] : undefined;
     this.#tables = new Map();
     this.#whole = true;
-    yield { by: generationPid(body), tables };
+    return { by: generationPid(body), tables };
   }
 
   #add(body: Buffer): void {

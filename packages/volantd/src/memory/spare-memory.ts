@@ -31,19 +31,14 @@ export class SpareMemory {
   #neededBytes = Number.POSITIVE_INFINITY;
   /** The least since the C library gave something back last. */
   #trimmedBytes = Number.POSITIVE_INFINITY;
-  /** There was work since the last collection: what it used may be garbage now, with nothing to be seen of it from outside. */
-  #wasBusy = false;
-  /** When there was work last. */
-  #busyAtMs = Number.NEGATIVE_INFINITY;
+  /** When there was work last, if there was since the last collection: what it used may be garbage now, with nothing to be seen of it from outside. */
+  #busyAtMs: number | undefined;
   /** When V8 will have done what a collection has made it do; undefined while there is none. */
   #settledAtMs: number | undefined;
 
   /** What is to be done at this reading. */
   look({ nowMs, rssBytes, busy }: MemoryReading): MemoryWork {
-    if (busy >= QUIET) {
-      this.#wasBusy = true;
-      this.#busyAtMs = nowMs;
-    }
+    if (busy >= QUIET) this.#busyAtMs = nowMs;
     if (this.#settledAtMs !== undefined && nowMs >= this.#settledAtMs) {
       this.#settledAtMs = undefined;
       // What is there after this is in use.
@@ -53,8 +48,10 @@ export class SpareMemory {
     this.#trimmedBytes = Math.min(this.#trimmedBytes, rssBytes);
     if (this.#settledAtMs === undefined) {
       this.#neededBytes = Math.min(this.#neededBytes, rssBytes);
-      if (nowMs - this.#busyAtMs >= PAUSE_MS && (this.#wasBusy || rssBytes >= this.#neededBytes + SPARE_BYTES)) {
-        this.#wasBusy = false;
+      const isWorthIt =
+        this.#busyAtMs === undefined ? rssBytes >= this.#neededBytes + SPARE_BYTES : nowMs - this.#busyAtMs >= PAUSE_MS;
+      if (isWorthIt) {
+        this.#busyAtMs = undefined;
         this.#settledAtMs = nowMs + SETTLING_MS;
         return "collect";
       }
