@@ -74,7 +74,9 @@ export function inspectDatabase(path: string): DatabaseFacts {
 export function applyPlan(path: string, { raised, restart, lastIds, events }: RestorePlan): void {
   const database = new DatabaseSync(path);
   try {
-    database.exec("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL; BEGIN IMMEDIATE");
+    database.exec(
+      "PRAGMA temp_store = MEMORY; PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
+    );
     const raise = database.prepare(
       "UPDATE vms SET generation = ?, started_generation = ?, ended_generation = ? WHERE id = ?",
     );

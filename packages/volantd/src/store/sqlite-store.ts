@@ -159,6 +159,8 @@ export class SqliteStore implements Store {
     this.#statements = new Statements(this.#database);
     let log: number | undefined;
     try {
+      // Else SQLite writes what it needs for a moment into files in /tmp, and a volantd that is killed may leave one there.
+      this.#database.exec("PRAGMA temp_store = MEMORY");
       migrate(this.#database, options.path);
       this.#database.exec(
         `PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}`,
