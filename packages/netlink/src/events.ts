@@ -29,6 +29,8 @@ export interface SubscribeOptions {
   readonly signal?: AbortSignal;
   /** What the kernel may queue for us, in bytes. The default is 4 MiB. */
   readonly receiveBufferBytes?: number;
+  /** Whether links carry their counters. The default is true. */
+  readonly stats?: boolean;
 }
 
 const DEFAULT_RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
@@ -43,13 +45,13 @@ export function subscribe(topics: readonly Topic[], options: SubscribeOptions): 
   const stop = () => listener.close();
   if (options.signal?.aborted === true) stop();
   else options.signal?.addEventListener("abort", stop, { once: true });
-  return iterate(listener, () => {
+  return iterate(listener, options.stats ?? true, () => {
     options.signal?.removeEventListener("abort", stop);
     stop();
   });
 }
 
-function iterate(listener: Listener, end: () => void): AsyncIterableIterator<NetlinkEvent> {
+function iterate(listener: Listener, withCounters: boolean, end: () => void): AsyncIterableIterator<NetlinkEvent> {
   const queue: NetlinkEvent[] = [];
   let turn: Promise<unknown> = Promise.resolve();
   const step = async (): Promise<IteratorResult<NetlinkEvent>> => {
@@ -57,7 +59,12 @@ function iterate(listener: Listener, end: () => void): AsyncIterableIterator<Net
       const received = await listener.next();
       if (received === "closed") return { done: true, value: undefined };
       if (received === "overrun") queue.push({ type: "overrun" });
-      else queue.push(...received.map(eventOf).filter((event) => event !== undefined));
+      else {
+        for (const message of received) {
+          const event = eventOf(message, withCounters);
+          if (event !== undefined) queue.push(event);
+        }
+      }
     }
     // Events that were read before an abort are not delivered after it.
     const event = listener.closed ? undefined : queue.shift();
@@ -82,12 +89,12 @@ function iterate(listener: Listener, end: () => void): AsyncIterableIterator<Net
   };
 }
 
-/** What a multicast message says; undefined for what this package does not speak. Pure. */
-export function eventOf(message: NetlinkMessage): NetlinkEvent | undefined {
+/** What a multicast message says; undefined for what this package does not speak. `withCounters` false leaves those of links out. Pure. */
+export function eventOf(message: NetlinkMessage, withCounters = true): NetlinkEvent | undefined {
   switch (message.type) {
     case RTM_NEWLINK:
     case RTM_DELLINK: {
-      const { fromBridge, link } = decodeLink(message.body);
+      const { fromBridge, link } = decodeLink(message.body, withCounters);
       const action = message.type === RTM_NEWLINK ? "set" : "delete";
       return { type: fromBridge ? "bridge-port" : "link", action, link };
     }

@@ -1,6 +1,5 @@
 import {
   decodeLink,
-  linkIndexOf,
   type Link,
   type LinkAttributes,
   RTM_DELLINK,
@@ -17,6 +16,7 @@ import {
   writeKind,
   writeVxlanOptions,
 } from "./codec/link-kinds.ts";
+import { KnownLinks } from "./codec/known-links.ts";
 import { type NetlinkMessage, NLM_F_CREATE, NLM_F_EXCL } from "./codec/message.ts";
 import { decodeStats, encodeStatsRequest, type LinkCounters, RTM_GETSTATS, RTM_NEWSTATS } from "./codec/stats.ts";
 import type { MessageWriter } from "./codec/writer.ts";
@@ -89,8 +89,8 @@ export interface LinkChange {
 /** Network interfaces. */
 export class Links {
   readonly #session: Session;
-  /** Links as the last list of all without counters showed them, by index. Most are the same in the next, byte for byte, and need not be decoded again. */
-  #listed: ReadonlyMap<number, { readonly body: Buffer; readonly link: Link }> = new Map();
+  /** As the last list of all without counters showed them. */
+  #known = new KnownLinks();
 
   constructor(session: Session) {
     this.#session = session;
@@ -102,8 +102,7 @@ export class Links {
     const master = options.master === undefined ? undefined : await resolveIndex(options.master, operation);
     const { kind } = options;
     const isAll = options.stats === false && master === undefined && kind === undefined;
-    const before = this.#listed;
-    const listed = new Map<number, { readonly body: Buffer; readonly link: Link }>();
+    const known = new KnownLinks();
     const links = await this.#session.socket.dump(
       {
         operation,
@@ -113,15 +112,11 @@ export class Links {
       },
       (message) => {
         if (!isAll || message.type !== RTM_NEWLINK) return linkOf(message, options.stats);
-        const { body } = message;
-        const known = before.get(linkIndexOf(body));
-        const same =
-          known?.body.equals(body) === true ? known : { body: ownBytes(body), link: decodeLink(body, false).link };
-        listed.set(same.link.index, same);
-        return same.link;
+        // Of the list that was over last, which may have begun after this one was asked for.
+        return known.add(message.body, this.#known);
       },
     );
-    if (isAll) this.#listed = listed;
+    if (isAll) this.#known = known;
     // Kernels without strict checking ignore the filters.
     return links.filter(
       (link) => (master === undefined || link.master === master) && (kind === undefined || link.kind === kind),
@@ -399,11 +394,4 @@ async function absentWhen<Result>(codes: readonly string[], task: () => Promise<
     if (error instanceof NetlinkError && codes.includes(error.code)) return undefined;
     throw error;
   }
-}
-
-/** A copy that is kept for long: one from Buffer's pool would keep 64 KiB with it. */
-function ownBytes(bytes: Buffer): Buffer {
-  const own = Buffer.allocUnsafeSlow(bytes.length);
-  bytes.copy(own);
-  return own;
 }

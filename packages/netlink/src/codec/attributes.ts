@@ -49,6 +49,11 @@ export class AttributeCursor {
     return this.#valueEnd - this.#valueStart;
   }
 
+  /** Where the current value begins and ends in the bytes that are walked. */
+  range(): readonly [start: number, end: number] {
+    return [this.#valueStart, this.#valueEnd];
+  }
+
   u8(): number {
     return this.#bytes.readUInt8(this.#require(1));
   }

@@ -32,15 +32,17 @@ export const MAX_NAME_BYTES = 15;
 export const MAX_ALIAS_BYTES = 255;
 
 /** struct ifinfomsg: family, padding, type, index, flags, change. */
-const BODY_BYTES = 16;
+export const LINK_BODY_BYTES = 16;
 
-const IFLA = {
+/** IFLA_*. */
+export const IFLA = {
   address: 1,
   broadcast: 2,
   name: 3,
   mtu: 4,
   link: 5,
   qdisc: 6,
+  stats: 7,
   master: 10,
   protocolInfo: 12,
   txQueueLength: 13,
@@ -117,7 +119,7 @@ export interface Link {
   readonly txQueueLength?: number;
   readonly promiscuity?: number;
   readonly alternativeNames: readonly string[];
-  /** Absent when the dump was asked to leave counters out. */
+  /** Absent where counters were asked to be left out. */
   readonly stats64?: LinkCounters;
   readonly addressGeneration?: AddressGeneration;
   readonly tap?: TunInfo;
@@ -138,12 +140,12 @@ type MutableLink = { -readonly [Key in keyof Link]: Link[Key] };
 
 /** Which link a body of RTM_NEWLINK or RTM_DELLINK is about; 0, which none has, where that is cut off. */
 export function linkIndexOf(body: Buffer): number {
-  return body.length < BODY_BYTES ? 0 : body.readInt32LE(4);
+  return body.length < LINK_BODY_BYTES ? 0 : body.readInt32LE(4);
 }
 
 /** Decodes the body of RTM_NEWLINK or RTM_DELLINK; `withCounters` false leaves the counters out. */
 export function decodeLink(body: Buffer, withCounters = true): LinkMessage {
-  if (body.length < BODY_BYTES) throw badMessage(`ifinfomsg of ${body.length} bytes`);
+  if (body.length < LINK_BODY_BYTES) throw badMessage(`ifinfomsg of ${body.length} bytes`);
   const alternativeNames: string[] = [];
   const link: MutableLink = {
     index: body.readInt32LE(4),
@@ -154,7 +156,7 @@ export function decodeLink(body: Buffer, withCounters = true): LinkMessage {
     group: 0,
     alternativeNames,
   };
-  const attributes = new AttributeCursor(body, BODY_BYTES, body.length);
+  const attributes = new AttributeCursor(body, LINK_BODY_BYTES, body.length);
   while (attributes.next()) {
     switch (attributes.type) {
       case IFLA.name:

@@ -441,7 +441,7 @@ export class BridgeManager implements NetworkManager {
   }
 
   async #watchLinks(onChange: (vmId: number | "all") => void, signal: AbortSignal): Promise<void> {
-    for await (const event of this.#netlink.subscribe(["link", "address"], { signal })) {
+    for await (const event of this.#netlink.subscribe(["link", "address"], { signal, stats: false })) {
       const changed = this.#changedBy(event);
       if (changed !== undefined) onChange(changed);
     }
