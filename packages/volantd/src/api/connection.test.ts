@@ -29,3 +29,41 @@ test("a document and a file have to keep coming, a stream may pause", (context) 
   assert.equal(closedAfter("file", timers), 0);
   assert.equal(closedAfter("stream", timers), undefined);
 });
+
+/** How many timers wait once a document was answered: before its body was over, or after. */
+function waitingAfterAnswer(bodyFirst: boolean, waiting: ReadonlySet<unknown>): number {
+  const request = Object.assign(new EventEmitter(), {
+    headers: { "content-length": "2" },
+    complete: false,
+    socket: {},
+  });
+  const response = new EventEmitter();
+  guardBody(request as unknown as IncomingMessage, response as unknown as ServerResponse, "document");
+  const end = () => {
+    request.complete = true;
+    request.emit("end");
+  };
+  if (bodyFirst) end();
+  response.emit("finish");
+  const left = waiting.size;
+  if (!bodyFirst) end();
+  assert.equal(waiting.size, 0, "whatever waited for the body does not outlast it");
+  return left;
+}
+
+test("a body that is over is not waited for, which would keep its request in memory", (context) => {
+  const waiting = new Set<unknown>();
+  const { setTimeout: begin, clearTimeout: end } = globalThis;
+  const follow = (work: () => void, ms: number) => {
+    const timer = begin(work, ms);
+    waiting.add(timer);
+    return timer;
+  };
+  context.mock.method(globalThis, "setTimeout", follow as typeof setTimeout);
+  context.mock.method(globalThis, "clearTimeout", (timer: NodeJS.Timeout) => {
+    waiting.delete(timer);
+    end(timer);
+  });
+  assert.equal(waitingAfterAnswer(true, waiting), 0);
+  assert.equal(waitingAfterAnswer(false, waiting), 2, "for the document, and for what is left of it");
+});

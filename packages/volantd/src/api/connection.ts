@@ -53,7 +53,8 @@ export function guardBody(request: IncomingMessage, response: ServerResponse, ki
   if (kind === "file") request.setTimeout(BODY_IDLE_MS, cut);
   if (kind === "document") timers.push(setTimeout(cut, BODY_IDLE_MS).unref());
   response.once("finish", () => {
-    timers.push(setTimeout(cut, LEFTOVER_MS).unref());
+    // Nothing would end this one's wait where the body is over, and the request with all that is known of it would stay in memory for as long.
+    if (!request.complete) timers.push(setTimeout(cut, LEFTOVER_MS).unref());
   });
   const over = () => {
     for (const timer of timers) clearTimeout(timer);

@@ -48,7 +48,7 @@ export function fewDescriptors({ open, limit }: Descriptors): string | undefined
 /** @returns undefined where the kernel does not tell */
 export function readDescriptors(): Descriptors | undefined {
   try {
-    const limit = parseLimit(readFileSync("/proc/self/limits", "latin1"));
+    const limit = parseLimit(readFileSync("/proc/self/limits", "utf8"));
     // Since Linux 6.2 the size of the folder is the count, and thousands of names need not be listed.
     const open = statSync("/proc/self/fd").size || readdirSync("/proc/self/fd").length;
     return limit === undefined ? undefined : { open, limit };

@@ -20,7 +20,8 @@ export function hasEnded(error: unknown): boolean {
 
 function read(path: string): string | undefined {
   try {
-    return readFileSync(path, "latin1");
+    // What is looked for in it is ASCII, and for UTF-8 alone Node makes no buffer of 8 KiB to read into.
+    return readFileSync(path, "utf8");
   } catch (error) {
     if (hasEnded(error)) return undefined;
     throw error;
