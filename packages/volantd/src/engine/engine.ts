@@ -105,6 +105,8 @@ export class Engine {
   readonly #unaccounted = new Map<number, number>();
   /** What the first look showed, until the loop begins. */
   #found: ReadonlySet<number> = new Set();
+  /** The newest look, for passes that are to begin: one that has waited for its turn is better served by it than by the one that it was to begin with. */
+  #view: HostView | undefined;
   #observeFailures = 0;
   #blindness: string | undefined;
   /** The next look does not begin before this. */
@@ -294,6 +296,7 @@ export class Engine {
       .catch((error: unknown) => this.#options.log.error({ error }, "the loop failed"))
       .finally(() => {
         this.#turning = undefined;
+        this.#forgetView();
         if (this.#hostDue || this.#due().length > 0) this.#schedule();
       });
   }
@@ -313,11 +316,10 @@ export class Engine {
       lane.busy = true;
       lane.dirty = false;
     }
-    let host: HostView;
     const { monotonicMs, busyMs = monotonicMs } = this.#options;
     const startedMs = busyMs();
     try {
-      host = await this.#look();
+      this.#view = await this.#look();
       this.#observeFailures = 0;
       this.#blindness = undefined;
       this.#nextLookMs = monotonicMs() + Math.min(LONGEST_LOOK_PAUSE_MS, (busyMs() - startedMs) * LOOK_PAUSE);
@@ -335,8 +337,13 @@ export class Engine {
     for (const [index, lane] of batch.entries()) {
       // Most passes find nothing to do and end at once: a thousand of them would hold up whoever asks for something.
       if (index > 0 && index % PASSES_AT_ONCE === 0) await new Promise(setImmediate);
-      this.#startPass(lane, host);
+      this.#startPass(lane);
     }
+  }
+
+  /** A look at a thousand VMs is not kept for nobody. */
+  #forgetView(): void {
+    if (this.#turning === undefined && this.#passes.size === 0) this.#view = undefined;
   }
 
   async #pauseBetweenLooks(): Promise<void> {
@@ -345,13 +352,14 @@ export class Engine {
     if (pauseMs > 0) await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {});
   }
 
-  #startPass(lane: Lane, host: HostView): void {
+  #startPass(lane: Lane): void {
     const pass = (this.#isToGo(lane.vmId) ? this.#endSlots : this.#slots)
-      .run(() => this.#pass(lane, host))
+      .run(() => this.#pass(lane))
       .catch((error: unknown) => this.#fail(lane, error))
       .finally(() => {
         lane.busy = false;
         this.#passes.delete(pass);
+        this.#forgetView();
         lane.notify();
         this.#forgetIfGone(lane);
         this.#options.onPass?.(lane.vmId);
@@ -369,11 +377,36 @@ export class Engine {
     }
   }
 
-  async #pass(lane: Lane, host: HostView): Promise<void> {
-    const { store, runtime, network, monotonicMs } = this.#options;
+  async #pass(lane: Lane): Promise<void> {
+    const { monotonicMs } = this.#options;
     const nowMs = monotonicMs();
     await this.#readSilence(lane, nowMs);
-    // From here to where its state is shown there is no await: what a user orders meanwhile would be overwritten.
+    const { record, plan } = this.#plan(lane, nowMs);
+    const waitMs = lane.failure === undefined ? 0 : lane.failure.retryAtMs - monotonicMs();
+    if (waitMs > 0 && plan.steps.length > 0) {
+      this.#wakeAfter(lane, waitMs);
+      return;
+    }
+    const signal = this.#abandon.signal;
+    const wake = this.#waker(lane.vmId);
+    for (const step of plan.steps) {
+      const outcome = await this.#execute({ deps: this.#options, lane, vm: record, signal, wake }, step);
+      if (outcome === "replan") break;
+      if (this.#abandon.signal.aborted) return;
+    }
+    if (plan.steps.length > 0) lane.dirty = true;
+    else if (plan.blocked === undefined) lane.failure = undefined;
+    lane.settled = plan.steps.length === 0 && plan.blocked === undefined && plan.wakeAtMs === undefined && !lane.dirty;
+  }
+
+  /**
+   * Compares a VM with what the newest look shows of it, and shows its state. Nothing in it waits: what a user orders meanwhile would be overwritten. And no pass keeps
+   * the look while it waits for its steps.
+   */
+  #plan(lane: Lane, nowMs: number): { readonly record: VmRecord | undefined; readonly plan: Plan } {
+    const { store, runtime, network, monotonicMs } = this.#options;
+    const host = this.#view;
+    if (host === undefined) throw new Error("a pass began before the host was looked at");
     const record = store.getVm(lane.vmId);
     const isPaused = (process: HypervisorProcess): boolean => runtime.isPaused(process);
     const context = { installation: store.installation, nowMs, isPaused };
@@ -404,21 +437,7 @@ export class Engine {
       ...[plan.wakeAtMs, plan.lookAtMs, overdueAt].map((atMs) => atMs ?? Number.POSITIVE_INFINITY),
     );
     if (Number.isFinite(wakeAtMs)) this.#wakeAfter(lane, Math.max(0, wakeAtMs - monotonicMs()));
-    const waitMs = lane.failure === undefined ? 0 : lane.failure.retryAtMs - monotonicMs();
-    if (waitMs > 0 && plan.steps.length > 0) {
-      this.#wakeAfter(lane, waitMs);
-      return;
-    }
-    const signal = this.#abandon.signal;
-    const wake = this.#waker(lane.vmId);
-    for (const step of plan.steps) {
-      const outcome = await this.#execute({ deps: this.#options, lane, vm: record, signal, wake }, step);
-      if (outcome === "replan") break;
-      if (this.#abandon.signal.aborted) return;
-    }
-    if (plan.steps.length > 0) lane.dirty = true;
-    else if (plan.blocked === undefined) lane.failure = undefined;
-    lane.settled = plan.steps.length === 0 && plan.blocked === undefined && plan.wakeAtMs === undefined && !lane.dirty;
+    return { record, plan };
   }
 
   /** Made apart from the pass: it lives as long as the guest's session, and would keep all that the pass has seen. */

@@ -74,6 +74,8 @@ export class Bench {
       readonly pool?: AddressPool;
       readonly startTimeoutMs?: number;
       readonly hangTimeoutMs?: number;
+      /** At how many VMs' steps the engine works at a time. */
+      readonly parallel?: number;
       readonly adoptOnly?: true;
     } = {},
   ): Promise<Running> {

@@ -59,6 +59,8 @@ export class MemoryHost {
   readonly launchErrors: Error[] = [];
   /** Ids of VMs whose processors stand still. */
   readonly paused = new Set<number>();
+  /** How often the network was looked at. */
+  looks = 0;
   /** How guests' workloads are. */
   health: GuestStatus["health"] = { state: "healthy" };
 
@@ -127,6 +129,7 @@ export class MemoryNetwork implements NetworkManager {
 
   observe(): Promise<NetworkView> {
     const { bridge, addressed, taps, neighbours, foreignNames } = this.#host;
+    this.#host.looks += 1;
     return this.#life.effect(
       () => ({
         network: { managed: true, bridge, bridgeName: "vbr0", addressed },
