@@ -292,7 +292,7 @@ async function open(config: Config, log: Log, early: Pick<Log, "info" | "warn">,
   const serials = new SharedSerials();
   cleanup.add(() => serials.close());
   const plugins = new PluginService({ store, images, managed, log, monotonicMs });
-  const reach = new ReachService({ store, engine });
+  const reach = new ReachService({ store, engine, monotonicMs });
   const connections = new GuestConnections((vmId, port, signal) => reach.dial(vmId, port, signal));
   const ports = new PortKeeper({
     store,
