@@ -83,7 +83,8 @@ class KillableVolantd {
     try {
       answer = await within(this.#answers?.next() as Promise<IteratorResult<string>>, () => "volantd takes an order");
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ECONNRESET") throw error;
+      // It died while the order was on its way, or right before.
+      if (!["ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
       answer = { done: true, value: undefined };
     }
     if (answer.done === true) {
