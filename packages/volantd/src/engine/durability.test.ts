@@ -1,34 +1,12 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Bench, managed, request } from "../testing/engine-bench.ts";
+import { HeldDisk, turns } from "../testing/held-disk.ts";
 import { MemoryImages } from "../testing/memory-host.ts";
 import { PluginService } from "./plugin-service.ts";
 
-/** A disk that makes nothing durable until it is told to. */
-class Disk {
-  #waiting: (() => void)[] = [];
-  #isSlow = false;
-
-  readonly sync = (): Promise<void> =>
-    this.#isSlow ? new Promise((resolve) => void this.#waiting.push(resolve)) : Promise.resolve();
-
-  hold(): void {
-    this.#isSlow = true;
-  }
-
-  release(): void {
-    this.#isSlow = false;
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
-}
-
-/** Turns enough for an engine that does not wait to have acted. */
-async function turns(): Promise<void> {
-  for (let turn = 0; turn < 200; turn += 1) await new Promise(setImmediate);
-}
-
 test("nothing is done to the host for a VM before what it is done for would outlive a power failure", async () => {
-  const disk = new Disk();
+  const disk = new HeldDisk();
   const bench = new Bench(disk.sync);
   const life = await bench.open();
   await bench.store.settled();
@@ -55,7 +33,7 @@ test("nothing is done to the host for a VM before what it is done for would outl
 });
 
 test("a file that a removed plugin booted from stays until the removal would outlive a power failure", async () => {
-  const disk = new Disk();
+  const disk = new HeldDisk();
   const bench = new Bench(disk.sync);
   const images = new MemoryImages();
   let isPruned = false;

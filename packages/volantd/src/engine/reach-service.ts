@@ -56,7 +56,7 @@ export class ReachService implements ReachUseCases, FileUseCases {
 
   /** The same for a VM by its id, whatever it is meant to be: as long as its agent is there, so are its ports. */
   async dial(vmId: number, port: number, signal: AbortSignal): Promise<Duplex> {
-    await this.#adopted(vmId, signal);
+    await this.#awaitAdoption(vmId, signal);
     const session = this.#attached(vmId);
     if (session === undefined) throw new VolantError("guest_unreachable", "the guest's agent is not connected");
     return session.open(`/v1/forward?port=${port}`, signal);
@@ -92,8 +92,8 @@ export class ReachService implements ReachUseCases, FileUseCases {
   }
 
   async #reach(name: string, signal: AbortSignal): Promise<GuestSession> {
-    await this.#adopted(findVm(this.#store, name).id, signal);
-    const record = findVm(this.#store, name);
+    const found = findVm(this.#store, name);
+    const record = (await this.#awaitAdoption(found.id, signal)) ? findVm(this.#store, name) : found;
     const session = this.#attached(record.id);
     if (session?.generation === record.generation) return session;
     if (record.status === "stopped" || record.status === "crashed") {
@@ -107,15 +107,22 @@ export class ReachService implements ReachUseCases, FileUseCases {
     return session?.agent === undefined ? undefined : session;
   }
 
-  /** Resolves once the agent of a VM that runs is attached, or need be waited for no longer. @throws VolantError `not_ready` when volantd stops; the signal's reason */
-  async #adopted(vmId: number, signal: AbortSignal): Promise<void> {
+  /**
+   * Resolves once the agent of a VM that runs is attached, or need be waited for no longer.
+   *
+   * @returns whether it was waited for, and anything may have changed
+   * @throws VolantError `not_ready` when volantd stops; the signal's reason
+   */
+  async #awaitAdoption(vmId: number, signal: AbortSignal): Promise<boolean> {
     const leftMs = this.#adoptedAtMs - this.#monotonicMs();
+    if (leftMs <= 0) return false;
     const done = (): boolean => this.#attached(vmId) !== undefined || this.#store.getVm(vmId)?.status !== "running";
-    if (leftMs <= 0 || done()) return;
+    if (done()) return false;
     try {
       await this.#engine.until(vmId, done, leftMs, "", signal);
     } catch (error) {
       if (!(error instanceof VolantError) || error.code !== "timeout") throw error;
     }
+    return true;
   }
 }

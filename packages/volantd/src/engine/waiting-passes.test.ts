@@ -1,15 +1,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Bench, request } from "../testing/engine-bench.ts";
-
-/** Turns enough for an engine to look and to go as far as it can. */
-async function turns(): Promise<void> {
-  for (let turn = 0; turn < 200; turn += 1) await new Promise(setImmediate);
-}
+import { HeldDisk, turns } from "../testing/held-disk.ts";
 
 test("a VM whose turn comes late is compared with the host as it was seen last, and not as it was when the VM began to wait", async () => {
-  let held: (() => void)[] | undefined;
-  const bench = new Bench(() => new Promise((resolve) => void (held === undefined ? resolve() : held.push(resolve))));
+  const disk = new HeldDisk();
+  const bench = new Bench(disk.sync);
   const running = await bench.open(undefined, { parallel: 1 });
   const reasons: string[] = [];
   const record = bench.store.recordStatus.bind(bench.store);
@@ -19,7 +15,7 @@ test("a VM whose turn comes late is compared with the host as it was seen last, 
   };
   await bench.store.settled();
   // The only slot is taken by a VM whose first step waits for the disk.
-  held = [];
+  disk.hold();
   await running.vms.create(request("first"));
   await turns();
   await running.vms.create(request("waits"));
@@ -30,9 +26,7 @@ test("a VM whose turn comes late is compared with the host as it was seen last, 
   await running.vms.create(request("last"));
   await turns();
   assert.equal(bench.host.looks, looks + 1, "the host was looked at anew, for another VM");
-  const waiting = held;
-  held = undefined;
-  for (const release of waiting) release();
+  disk.release();
   await bench.settle(running);
   bench.assertAgreement();
   assert.deepEqual(

@@ -17,8 +17,11 @@ test("SQLite makes no temporary file, of which a killed volantd could leave one 
   // Read once, when the first database of the process is opened (sqlite.org/tempfiles.html).
   process.env["SQLITE_TMPDIR"] = temporary;
   const made = new Set<string>();
-  const watching = new AbortController();
-  const watcher = watch(temporary, { signal: watching.signal }, (_, name) => void made.add(String(name)));
+  const told = Promise.withResolvers<void>();
+  const watcher = watch(temporary, (_, name) => {
+    made.add(String(name));
+    if (name === "last") told.resolve();
+  });
   const pool = { subnet: parseSubnet("10.0.0.0/20"), gateway: 0x0a000001 };
   let clock = Date.UTC(2026, 0, 1);
   const path = join(directory, "volant.db");
@@ -31,9 +34,8 @@ test("SQLite makes no temporary file, of which a killed volantd could leave one 
   create("after-all-addresses-have-rested");
   store.close();
   // The kernel tells in order what happened in a folder: when this one is told, so is all that was before.
-  const told = new Promise((resolve) => watcher.on("change", (_, name) => name === "last" && resolve(undefined)));
   writeFileSync(join(temporary, "last"), "");
-  await told;
-  watching.abort();
+  await told.promise;
+  watcher.close();
   assert.deepEqual([...made], ["last"]);
 });
